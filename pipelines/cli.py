@@ -132,7 +132,7 @@ def _print_summary(report: dict[str, Any]) -> None:
     for row in summary_table(report):
         table.add_row(row.measure, row.before, row.after, row.change)
     # A table is read in columns: rather wider than the terminal than with broken cells.
-    console.print(table, width=max(console.width, 100), no_wrap=True)
+    Console(width=max(console.width, 100)).print(table)
 
 
 def _escape(text: str) -> str:
