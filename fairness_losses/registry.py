@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from fairness_losses.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fairness_losses.regularizer import Regularizer
+    from fairness_losses.regularizers.base import Regularizer
 
 # Modules are named rather than imported, so that settings and NumPy metrics need no TensorFlow.
 _REGULARIZERS = {
-    "exposure_parity": "fairness_losses.exposure_parity:ExposureParity",
+    "exposure_parity": "exposure_parity:ExposureParity",
 }
 
 
@@ -27,11 +28,33 @@ def get(name: str, **arguments: Any) -> Regularizer:
 
     Args:
         name: One of `available()`.
-        **arguments: Arguments of its constructor.
+        **arguments: Arguments of its constructor, for example what `get_config` returned.
 
     Raises:
-        InvalidInputError: There is none of that name.
+        InvalidInputError: There is none of that name, or it has no such argument.
     """
+    regularizer = _class_of(name)
+    accepted = arguments_of(name)
+    foreign = sorted(set(arguments) - set(accepted))
+    if foreign:
+        close = difflib.get_close_matches(foreign[0], accepted, n=1)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
+        raise InvalidInputError(
+            f"`{name}` has no argument `{foreign[0]}`; it has: {', '.join(accepted)}.{hint}"
+        )
+    return regularizer(**arguments)
+
+
+def arguments_of(name: str) -> list[str]:
+    """Returns the names of the arguments of a regularizer's constructor.
+
+    Raises:
+        InvalidInputError: There is no regularizer of that name.
+    """
+    return list(inspect.signature(_class_of(name)).parameters)
+
+
+def _class_of(name: str) -> type[Regularizer]:
     if name not in _REGULARIZERS:
         close = difflib.get_close_matches(name, available(), n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
@@ -39,5 +62,6 @@ def get(name: str, **arguments: Any) -> Regularizer:
             f"there is no regularizer `{name}`; there are: {', '.join(available())}.{hint}"
         )
     module, attribute = _REGULARIZERS[name].split(":")
-    regularizer: Regularizer = getattr(importlib.import_module(module), attribute)(**arguments)
+    found = importlib.import_module(f"fairness_losses.regularizers.{module}")
+    regularizer: type[Regularizer] = getattr(found, attribute)
     return regularizer

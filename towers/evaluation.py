@@ -11,7 +11,7 @@ import tensorflow as tf
 from fairness_losses.browsing import dcg_weights
 from fairness_losses.exposure import exposure_ratio, list_exposure
 from fairness_losses.groups import Groups
-from fairness_losses.ranking import ndcg_at_k, recall_at_k
+from fairness_losses.metrics.ranking import ndcg_at_k, recall_at_k
 from towers.catalogue import EntityTable
 
 _SCORES_PER_BLOCK = 20_000_000

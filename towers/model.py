@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from fairness_losses.catalogue_sample import StratifiedSample
-from fairness_losses.regularizer import Regularizer
+from fairness_losses.regularizers.base import Regularizer
 from towers.catalogue import EntityTable
 from towers.fused import fused_by_xla
 from towers.retrieval_loss import CatalogueNegatives, RetrievalLoss

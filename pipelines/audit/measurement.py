@@ -14,7 +14,7 @@ from fairness_losses.browsing import dcg_weights
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.exposure import PADDING, exposure_ratio, exposure_share, list_exposure
 from fairness_losses.groups import Groups
-from fairness_losses.ranking import ndcg_at_k, recall_at_k
+from fairness_losses.metrics.ranking import ndcg_at_k, recall_at_k
 from fairness_losses.targets import target_shares
 from pipelines.audit.slicing import Cells, divide
 from pipelines.config import RunConfig

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from fairness_losses.catalogue_sample import StratifiedSample
-from fairness_losses.exposure_parity import ExposureParity
 from fairness_losses.groups import Groups
-from fairness_losses.regularizer import Regularizer
+from fairness_losses.regularizers.base import Regularizer
+from fairness_losses.regularizers.exposure_parity import ExposureParity
 from towers.catalogue import EntityTable
 from towers.config import IdFeature, TowersConfig
 from towers.features import FeatureStatistics, build_feature
@@ -58,11 +58,10 @@ def retrieval_loss(model: FairRetrievalModel, probability: np.ndarray, rows=None
 class FirstScores(Regularizer):
     """Records what it is given; its penalty is 3."""
 
-    def __init__(self) -> None:
-        super().__init__([0.5, 0.5], 1.0)
+    registered_name = "first_scores"
 
-    def __call__(self, scores, membership, weights=None):
-        self.scores, self.membership, self.weights = scores, membership, weights
+    def penalty(self, candidates):
+        self.scores, self.membership, self.weights, *_ = candidates
         return tf.constant(3.0)
 
 

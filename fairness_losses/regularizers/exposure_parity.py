@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fairness_losses.regularizer import Regularizer
+from fairness_losses.regularizers.base import (
+    Regularizer,
+    ScoredCandidates,
+    target_shares_array,
+)
 from fairness_losses.soft_exposure import group_exposure, soft_top_k
 
 
@@ -49,34 +53,40 @@ class ExposureParity(Regularizer):
         depth: Length of the lists whose exposure is steered.
     """
 
+    registered_name = "exposure_parity"
+
     def __init__(
         self,
         target: Sequence[float] | np.ndarray,
         temperature: float = 0.03,
         depth: int = 100,
+        labels: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(target, temperature)
+        super().__init__(labels)
+        if not temperature > 0:
+            raise ValueError(f"`temperature` should be a positive float. Received: {temperature}.")
         if depth < 1:
             raise ValueError(f"`depth` should be at least 1. Received: {depth}.")
+        self.target = target_shares_array(target)
+        self.temperature = temperature
         self.depth = depth
 
-    def __call__(
-        self, scores: tf.Tensor, membership: tf.Tensor, weights: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        """Returns the penalty, a float scalar that is not negative.
-
-        Args:
-            scores: float `[num_queries, num_candidates]`.
-            membership: float `[num_candidates, num_groups]`, each row sums to 1.
-            weights: float `[num_candidates]`, how many items of the catalogue each candidate
-                stands for; by default 1 each.
-        """
-        candidates = scores.shape[1]
-        if weights is None and candidates is not None and candidates <= self.depth:
+    def check(self, candidates: ScoredCandidates) -> None:
+        """Raises ValueError where inputs do not fit, or a list would hold every candidate."""
+        super().check(candidates)
+        size = candidates.scores.shape[1]
+        weights = tf.get_static_value(candidates.weights)
+        if size is None or weights is None:
+            return
+        if size <= self.depth and (weights == 1).all():
             raise ValueError(
-                f"`depth` should be less than the number of candidates, {candidates}: else each "
+                f"`depth` should be less than the number of candidates, {size}: else each "
                 f"is on every list, and nothing can be steered. Received: {self.depth}."
             )
+
+    def penalty(self, candidates: ScoredCandidates) -> tf.Tensor:
+        """Returns the penalty, float scalar, not negative."""
+        scores, membership, weights, *_ = candidates
         attention = soft_top_k(scores, self.depth, self.temperature, weights)
         exposure = group_exposure(attention, membership, weights)
         has_target = self.target > 0
@@ -88,4 +98,9 @@ class ExposureParity(Regularizer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal regularizer."""
-        return {**super().get_config(), "depth": self.depth}
+        return {
+            **super().get_config(),
+            "target": self.target.tolist(),
+            "temperature": self.temperature,
+            "depth": self.depth,
+        }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fairness_losses.ranking import ndcg_at_k, recall_at_k
+from fairness_losses.metrics.ranking import ndcg_at_k, recall_at_k
 
 # Relevant items found at ranks 1 and 3; at rank 2; nowhere.
 HITS = np.array([[True, False, True], [False, True, False], [False, False, False]])

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairness_losses
-from fairness_losses import exposure_parity
-from fairness_losses.exposure_parity import ExposureParity
+from fairness_losses.regularizers import exposure_parity
+from fairness_losses.regularizers.exposure_parity import ExposureParity
 
 HARD = 1e-4
 SCORES = tf.constant([[0.9, 0.8, 0.1, 0.0]])
@@ -202,7 +202,12 @@ def test_examples_in_the_docstrings_hold():
 def test_a_config_makes_an_equal_regularizer():
     parity = ExposureParity([1, 3, 0], temperature=0.2, depth=7)
     config = parity.get_config()
-    assert config == {"target": [0.25, 0.75, 0.0], "temperature": 0.2, "depth": 7}
+    assert config == {
+        "labels": None,
+        "target": [0.25, 0.75, 0.0],
+        "temperature": 0.2,
+        "depth": 7,
+    }
     assert fairness_losses.get("exposure_parity", **config).get_config() == config
 
 

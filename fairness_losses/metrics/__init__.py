@@ -1,0 +1,1 @@
+"""What lists are measured by, in NumPy: the definitions that losses are held to."""
