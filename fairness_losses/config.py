@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 UNKNOWN = "unknown"
 """The label of an item (or user) whose group nobody stated. It is never merged into another."""
+
+
+_ROUNDING = 1e-3
+"""How far from 1 shares may sum that a person rounded."""
 
 
 class Settings(BaseModel):
@@ -31,12 +36,14 @@ class GroupsConfig(Settings):
 class TargetConfig(Settings):
     """The share of exposure each group should get. Shares are over the groups with a target."""
 
-    kind: Literal["catalogue", "uniform", "explicit"] = "catalogue"
+    kind: Literal["catalogue", "uniform", "merit", "population", "explicit"] = "catalogue"
     """`catalogue`: a group's share of the catalogue; `uniform`: the same share for every group;
-    `explicit`: the shares given in `shares`."""
+    `merit`: its share of what users chose in training; `population`: its share of the population
+    counted in `shares`; `explicit`: the shares given in `shares`."""
 
     shares: dict[str, float] | None = None
-    """Group to share, for `explicit`. Positive; they are normalised to sum to 1."""
+    """Group to share, for `explicit` (they sum to 1) and `population` (counts or percentages of a
+    census, say; only their proportions matter). Positive."""
 
     include_unknown: bool = False
     """Whether `unknown` items are a group with a target of their own. Off: their exposure is
@@ -44,11 +51,19 @@ class TargetConfig(Settings):
 
     @model_validator(mode="after")
     def _check_shares(self) -> TargetConfig:
-        if (self.kind == "explicit") != (self.shares is not None):
-            raise ValueError("`shares` should be given if and only if `kind` is `explicit`.")
+        if (self.kind in ("explicit", "population")) != (self.shares is not None):
+            raise ValueError(
+                "`shares` should be given if and only if `kind` is `explicit` or `population`."
+            )
         for group, share in (self.shares or {}).items():
             if not share > 0:
                 raise ValueError(f"the share of `{group}` should be positive. Received: {share}.")
+        total = math.fsum((self.shares or {}).values())
+        if self.kind == "explicit" and abs(total - 1) > _ROUNDING:
+            raise ValueError(
+                f"`shares` should sum to 1. Received: {total:.6g}. For counts or percentages use "
+                "the kind `population`."
+            )
         if self.shares and UNKNOWN in self.shares and not self.include_unknown:
             raise ValueError("a share for `unknown` needs `include_unknown: true`.")
         return self

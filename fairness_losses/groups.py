@@ -44,6 +44,51 @@ class Groups:
         membership = np.eye(len(names), dtype=np.float32)[rank[codes]]
         return cls(tuple(str(n) for n in names[order]), membership)
 
+    @classmethod
+    def from_sets(cls, labels: Sequence[Sequence[str]]) -> Groups:
+        """Groups of items that belong to several at once, equal parts to each.
+
+        Args:
+            labels: The groups of every item, `[num_items]` lists; `unknown` for an empty one. A
+                label that occurs twice counts twice: of three directors two may be women.
+        """
+        sets = [list(of_item) or [UNKNOWN] for of_item in labels]
+        sizes = np.array([len(of_item) for of_item in sets], dtype=np.int64)
+        parts = cls.from_labels([label for of_item in sets for label in of_item])
+        membership = np.zeros((len(sets), len(parts.labels)), np.float32)
+        item = np.repeat(np.arange(len(sets)), sizes)
+        np.add.at(membership, item, parts.membership / sizes[item, None])
+        return cls(parts.labels, membership)
+
+    def crossed(self, other: Groups) -> Groups:
+        """Intersections with the groups of another attribute of the same items.
+
+        An item with the fractions `a` and `b` in two groups has `a * b` in their intersection.
+        What is unknown in either attribute is `unknown`; intersections without items are left out.
+
+        Args:
+            other: Groups of the same items by another attribute.
+
+        Raises:
+            ValueError: The attributes are of different numbers of items.
+        """
+        if len(self.membership) != len(other.membership):
+            raise ValueError(
+                f"`other` should have {len(self.membership)} items. "
+                f"Received: {len(other.membership)}."
+            )
+        products = self.membership[:, :, None] * other.membership[:, None, :]
+        known = ~(self.is_unknown[:, None] | other.is_unknown)
+        columns = {
+            f"{self.labels[i]} × {other.labels[j]}": products[:, i, j]
+            for i, j in zip(*np.nonzero(known), strict=True)
+        }
+        columns[UNKNOWN] = products[:, ~known].sum(axis=1)
+        present = {label: column for label, column in columns.items() if column.any()}
+        ordered = sorted(present, key=lambda label: (label == UNKNOWN, label))
+        membership = np.stack([present[label] for label in ordered], axis=1)
+        return Groups(tuple(ordered), membership.astype(np.float32))
+
     @property
     def catalogue_share(self) -> np.ndarray:
         """Share of the catalogue per group, float64 `[num_groups]`, `unknown` included."""

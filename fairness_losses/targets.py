@@ -9,20 +9,24 @@ from fairness_losses.errors import InvalidInputError
 from fairness_losses.groups import Groups
 
 
-def target_shares(groups: Groups, target: TargetConfig) -> np.ndarray:
+def target_shares(
+    groups: Groups, target: TargetConfig, relevance: np.ndarray | None = None
+) -> np.ndarray:
     """Returns the target share per group.
 
     Args:
         groups: Groups of the catalogue.
         target: Kind of target.
+        relevance: For `merit`: what each item deserves, `[num_items]`; how often it was chosen in
+            training, or better `debiased_relevance`.
 
     Returns:
         float64 `[num_groups]` that sums to 1. A group without a target (`unknown`, unless it is
         included) has 0, which no group with a target can have.
 
     Raises:
-        InvalidInputError: Shares were given for other groups than the catalogue holds, or no
-            group has a target.
+        InvalidInputError: Shares were given for other groups than the catalogue holds, no group
+            has a target, or a group has no merit at all.
     """
     counted = ~groups.is_unknown | target.include_unknown
     if not counted.any():
@@ -34,12 +38,62 @@ def target_shares(groups: Groups, target: TargetConfig) -> np.ndarray:
         shares = np.where(counted, groups.catalogue_share, 0.0)
     elif target.kind == "uniform":
         shares = counted.astype(np.float64)
+    elif target.kind == "merit":
+        shares = np.where(counted, _merit(groups, relevance), 0.0)
     else:
-        shares = _explicit_shares(groups, counted, target.shares or {})
+        shares = _given_shares(groups, counted, target.shares or {})
+    without = np.flatnonzero(counted & (shares == 0))
+    if len(without):
+        raise InvalidInputError(
+            f"the target `{target.kind}` gives the group `{groups.labels[without[0]]}` no exposure "
+            "at all. Choose another kind of target."
+        )
     return shares / shares.sum()
 
 
-def _explicit_shares(groups: Groups, counted: np.ndarray, shares: dict[str, float]) -> np.ndarray:
+def debiased_relevance(
+    items: np.ndarray, propensity: np.ndarray, num_items: int, floor: float = 0.01
+) -> np.ndarray:
+    """How often each item would have been chosen had every item been shown alike.
+
+    Each choice counts `1 / max(propensity, floor)`: inverse propensity scoring, whose expectation
+    does not depend on what was shown; the floor bounds its variance at the price of some bias.
+    Source: Schnabel et al., "Recommendations as Treatments", ICML 2016, section 4.1.
+
+    Args:
+        items: int `[num_choices]`, the item of each choice.
+        propensity: float `[num_choices]` in (0, 1], probability that the item was shown to that
+            user, as logged with the impression.
+        num_items: Size of the catalogue.
+        floor: Least propensity that is believed.
+
+    Returns:
+        float64 `[num_items]`, not negative.
+
+    Raises:
+        ValueError: A propensity is not a probability.
+    """
+    if not ((propensity > 0) & (propensity <= 1)).all():
+        wrong = propensity[~((propensity > 0) & (propensity <= 1))][0]
+        raise ValueError(f"`propensity` should be in (0, 1]. Received: {wrong}.")
+    return np.bincount(items, 1.0 / np.maximum(propensity, floor), minlength=num_items)
+
+
+def _merit(groups: Groups, relevance: np.ndarray | None) -> np.ndarray:
+    """A group's share of what was chosen, `[num_groups]`.
+
+    Source: equity of exposure by merit, Diaz et al., "Evaluating Stochastic Rankings with Expected
+    Exposure", CIKM 2020; Singh and Joachims, KDD 2018, section 4.2.
+    """
+    if relevance is None or len(relevance) != len(groups.membership):
+        raise ValueError(
+            f"a target by merit needs `relevance` of {len(groups.membership)} items. "
+            f"Received: {None if relevance is None else len(relevance)}."
+        )
+    return np.asarray(relevance, np.float64) @ groups.membership
+
+
+def _given_shares(groups: Groups, counted: np.ndarray, shares: dict[str, float]) -> np.ndarray:
     expected = {label for label, c in zip(groups.labels, counted, strict=True) if c}
     if set(shares) != expected:
         missing, foreign = expected - set(shares), sorted(set(shares) - expected)

@@ -134,7 +134,7 @@ def build_model(
     if fairness is not None and fairness.weight > 0:
         regularizer = fairness_losses.get(
             fairness.regularizer,
-            target=target_shares(groups, fairness.target),
+            target=target_shares(groups, fairness.target, data.catalogue.frequency),
             temperature=fairness.temperature,
             depth=_steered_depth(fairness, training, len(data.catalogue)),
         )
@@ -205,7 +205,9 @@ def _evaluation(
 ) -> Callable[[], dict[str, float]]:
     """Returns the measurement that follows every epoch."""
     groups = data.catalogue.groups
-    target = target_shares(groups, fairness.target) if fairness else None
+    target = None
+    if fairness is not None:
+        target = target_shares(groups, fairness.target, data.catalogue.frequency)
 
     def measure() -> dict[str, float]:
         if not len(data.held_out):

@@ -166,7 +166,9 @@ def _groups_of(catalogue: pa.Table, config: RunConfig) -> tuple[Groups, np.ndarr
     if config.groups is None:
         return Groups((), np.zeros((len(catalogue), 0), np.float32)), np.zeros(0)
     groups = Groups.from_labels(catalogue["group"].to_pylist())
-    return groups, target_shares(groups, config.fairness.target)
+    target = config.fairness.target
+    chosen = catalogue["frequency"].to_numpy() if target.kind == "merit" else None
+    return groups, target_shares(groups, target, chosen)
 
 
 def _relevance(

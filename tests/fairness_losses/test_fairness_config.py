@@ -24,7 +24,7 @@ def test_settings_cannot_be_changed_afterwards():
 
 def test_settings_survive_being_written_and_read():
     config = FairnessConfig(
-        target=TargetConfig(kind="explicit", shares={"a": 1.0, "b": 2.0}), weight=0.5
+        target=TargetConfig(kind="explicit", shares={"a": 0.25, "b": 0.75}), weight=0.5
     )
     assert FairnessConfig.model_validate(config.model_dump()) == config
 

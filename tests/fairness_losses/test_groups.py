@@ -55,3 +55,32 @@ def test_an_item_may_have_a_fraction_in_each_of_two_groups():
 def test_membership_has_one_column_per_label(shape):
     with pytest.raises(ValueError, match=r"\[num_items, 2\].*Received"):
         Groups(("a", "b"), np.zeros(shape, np.float32))
+
+
+def test_items_of_several_groups_have_equal_parts_in_each():
+    """A film by two women and a man, one by a man, one by nobody known."""
+    groups = Groups.from_sets([["woman", "woman", "man"], ["man"], []])
+    assert groups.labels == ("man", "woman", "unknown")
+    np.testing.assert_allclose(groups.membership, [[1 / 3, 2 / 3, 0], [1, 0, 0], [0, 0, 1]])
+
+
+def test_crossed_groups_multiply_and_unknown_in_either_is_unknown():
+    gender = Groups.from_sets([["woman", "man"], ["man"], ["unknown"], ["woman"]])
+    age = Groups.from_labels(["new", "old", "new", "unknown"])
+    crossed = gender.crossed(age)
+    assert crossed.labels == ("man × new", "man × old", "woman × new", "unknown")
+    np.testing.assert_allclose(
+        crossed.membership, [[0.5, 0, 0.5, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
+    )
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(["a", "b", "unknown"])] * 2), min_size=1))
+def test_crossed_memberships_sum_to_1(pairs):
+    first, second = zip(*pairs, strict=True)
+    crossed = Groups.from_labels(first).crossed(Groups.from_labels(second))
+    np.testing.assert_allclose(crossed.membership.sum(axis=1), 1.0)
+
+
+def test_crossed_attributes_are_of_the_same_items():
+    with pytest.raises(ValueError, match=r"`other` should have 2 items\. Received: 1\."):
+        Groups.from_labels(["a", "b"]).crossed(Groups.from_labels(["c"]))
