@@ -10,6 +10,6 @@ Three lines add a regularizer to a model of your own::
 
 from __future__ import annotations
 
-from fairness_losses.registry import available, get
+from fairness_losses.registry import arguments_of, available, get
 
-__all__ = ["available", "get"]
+__all__ = ["arguments_of", "available", "get"]

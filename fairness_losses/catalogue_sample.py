@@ -21,6 +21,8 @@ class StratifiedSample:
     of an item, `sum(weights * f(rows))` has the expectation `sum of f over the catalogue`
     (Horvitz and Thompson, JASA 1952).
 
+    Of a catalogue that is taken whole (`is_whole`) the rows are in order, 0, 1, 2 and so on.
+
     An item of several groups is drawn with the one it belongs to most.
 
     Args:
@@ -42,6 +44,7 @@ class StratifiedSample:
         self._position = tf.constant(np.concatenate([np.arange(d) for d in draws]), tf.int32)
         self._whole = tf.constant((draws == items)[of_draw])
         self._seed = seed
+        self.is_whole = bool((draws == items).all())
         self.weights = tf.constant((items / np.maximum(draws, 1))[of_draw], tf.float32)
         self.size = int(draws.sum())
 
@@ -55,6 +58,8 @@ class StratifiedSample:
             int32 `[size]`, rows of the catalogue. `weights`, float32 `[size]`, says how many items
             each stands for and does not depend on the step.
         """
+        if self.is_whole:
+            return tf.range(self.size)
         seed = tf.stack([tf.constant(self._seed, tf.int64), tf.cast(step, tf.int64)])
         uniform = tf.random.stateless_uniform([self.size], seed)
         drawn = tf.cast(uniform * tf.cast(self._items, tf.float32), tf.int32)

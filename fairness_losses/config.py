@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -91,3 +91,10 @@ class FairnessConfig(Settings):
 
     queries: int = Field(default=256, ge=1)
     """Queries of each batch whose exposure is measured, at most."""
+
+    slices: list[str] = []
+    """Columns of `slices` that divide the users for a regularizer that looks at user slices; each
+    value is a slice."""
+
+    options: dict[str, Any] = {}
+    """More arguments of the regularizer; see its documentation."""

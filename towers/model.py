@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
+from typing import Any, TypeAlias
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from fairness_losses.catalogue_sample import StratifiedSample
 from fairness_losses.regularizers.base import Regularizer
 from towers.catalogue import EntityTable
-from towers.fused import fused_by_xla
-from towers.retrieval_loss import CatalogueNegatives, RetrievalLoss
+from towers.objectives import Objective
+from towers.retrieval_loss import CatalogueNegatives
 from towers.tower import Tower
+from towers.user_choices import holds
+
+Batch: TypeAlias = Mapping[str, Any]
+"""`query`, the looked-up query features by column, and what the objective looks at. For a
+regularizer also `given`, `wanted` (see `towers.user_choices`) and `slices`, float
+`[batch, num_slices]`."""
 
 
 class FairRetrievalModel(tfrs.Model):
-    """Two towers trained on positive pairs, with the exposure of item groups steered.
-
-    An input is a dict with `query`, the looked-up query features `[batch]` or `[batch, values]`
-    by column, and `candidate`, int32 `[batch]`, the row of each positive in the catalogue.
+    """Two towers trained on what users chose, with the exposure of item groups steered.
 
     Args:
         query_tower: Users to vectors.
         candidate_tower: Items to vectors.
-        catalogue: All items, with looked-up features and training frequencies.
-        loss: Softmax loss.
-        sample: Draws items from the catalogue, as further negatives and for the regularizer.
+        catalogue: All items, with looked-up features.
+        objective: The retrieval loss of a batch.
+        sample: Draws items from the catalogue, as negatives and for the regularizer.
         regularizer: Steers group exposure; none trains for relevance alone.
         weight: Factor of the regularizer.
         regularized_queries: Queries of a batch that the regularizer sees, at most.
-        logq_correction: Whether logits are corrected for how often an item is in a batch.
     """
 
     def __init__(
@@ -40,12 +41,11 @@ class FairRetrievalModel(tfrs.Model):
         query_tower: Tower,
         candidate_tower: Tower,
         catalogue: EntityTable,
-        loss: RetrievalLoss,
+        objective: Objective,
         sample: StratifiedSample | None = None,
         regularizer: Regularizer | None = None,
         weight: float = 1.0,
         regularized_queries: int = 256,
-        logq_correction: bool = True,
     ) -> None:
         super().__init__()
         if regularizer is not None and sample is None:
@@ -53,68 +53,64 @@ class FairRetrievalModel(tfrs.Model):
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         self._columns = {name: tf.constant(c) for name, c in catalogue.columns.items()}
-        self._log_probability = tf.constant(_log_probability(catalogue, logq_correction))
-        self._loss = fused_by_xla(functools.partial(_softmax_loss, loss))
+        self._objective = objective
         self._sample = sample
         self._membership = tf.constant(catalogue.groups.membership)
+        self._frequency = tf.constant(catalogue.frequency, tf.float32)
         self._regularizer = regularizer
         self._weight = weight
         self._regularized_queries = regularized_queries
         names = ["retrieval_loss"] + (["regularizer"] if regularizer else [])
         self._means = {name: tf.keras.metrics.Mean(name) for name in names}
 
-    def compute_loss(
-        self, inputs: Mapping[str, tf.Tensor | Mapping[str, tf.Tensor]], training: bool = False
-    ) -> tf.Tensor:
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Returns the loss of a batch, float scalar."""
-        rows = inputs["candidate"]
-        query = self.query_tower(inputs["query"])
-        candidate = self.embed_candidates(rows)
-        negatives = self._draw_negatives()
-        embeddings = [query, candidate] + ([negatives.embedding] if negatives else [])
-        drawn = [negatives.ids, negatives.weights] if negatives else []
-        log_probability = tf.gather(self._log_probability, rows)
-        loss = self._loss(embeddings, rows, log_probability, *drawn)
+        query = self.query_tower(inputs["query"], training=training)
+        sample = self._draw_sample(training)
+        loss = self._objective(
+            query, inputs, sample, lambda rows: self.embed_candidates(rows, training)
+        )
         self._means["retrieval_loss"].update_state(loss)
-        if self._regularizer is None or negatives is None:
+        if self._regularizer is None or sample is None:
             return loss
-        penalty = self._regularizer(*self._regularized(query, negatives))
+        penalty = self._penalty(self._regularizer, query, inputs, sample)
         self._means["regularizer"].update_state(penalty)
         return loss + self._weight * penalty
 
-    def embed_candidates(self, rows: tf.Tensor) -> tf.Tensor:
+    def embed_candidates(self, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the vectors of items, float32 `[n, dim]`, given their rows, int `[n]`."""
         columns = {name: tf.gather(column, rows) for name, column in self._columns.items()}
-        return self.candidate_tower(columns)
+        return self.candidate_tower(columns, training=training)
 
-    def _draw_negatives(self) -> CatalogueNegatives | None:
+    def _draw_sample(self, training: bool) -> CatalogueNegatives | None:
         if self._sample is None:
             return None
         rows = self._sample.rows(self.optimizer.iterations)
-        return CatalogueNegatives(self.embed_candidates(rows), rows, self._sample.weights)
+        embedding = self.embed_candidates(rows, training)
+        return CatalogueNegatives(embedding, rows, self._sample.weights)
 
-    def _regularized(self, query: tf.Tensor, sample: CatalogueNegatives) -> tuple[tf.Tensor, ...]:
-        """Scores, membership and weights as a regularizer takes them."""
-        scores = tf.matmul(query[: self._regularized_queries], sample.embedding, transpose_b=True)
-        return scores, tf.gather(self._membership, sample.ids), sample.weights
-
-
-def _softmax_loss(
-    loss: RetrievalLoss,
-    embeddings: list[tf.Tensor],
-    rows: tf.Tensor,
-    log_probability: tf.Tensor,
-    *drawn: tf.Tensor,
-) -> tf.Tensor:
-    """Hands the loss its arguments, sorted into what is differentiated and what is not."""
-    query, candidate, *sampled = embeddings
-    sample = CatalogueNegatives(sampled[0], *drawn) if sampled else None
-    return loss(query, candidate, rows, log_probability, sample)
-
-
-def _log_probability(catalogue: EntityTable, logq_correction: bool) -> np.ndarray:
-    """Log share of each item in the examples; an item that is not in them counts as once."""
-    if catalogue.frequency is None:
-        raise ValueError("`catalogue` should have the training frequencies of its items.")
-    counts = np.maximum(catalogue.frequency, 1) if logq_correction else np.ones(len(catalogue))
-    return np.log(counts / counts.sum()).astype(np.float32)
+    def _penalty(
+        self,
+        regularizer: Regularizer,
+        query: tf.Tensor,
+        inputs: Batch,
+        sample: CatalogueNegatives,
+    ) -> tf.Tensor:
+        """The regularizer, of some queries of the batch and the sample of the catalogue."""
+        some = slice(0, self._regularized_queries)
+        scores = tf.matmul(query[some], sample.embedding, transpose_b=True)
+        given = holds(inputs["given"][some], sample.ids)
+        wanted = holds(inputs["wanted"][some], sample.ids)
+        judged = "relevance" in regularizer.needs
+        return regularizer(
+            scores,
+            tf.gather(self._membership, sample.ids),
+            sample.weights,
+            # A served list leaves out whatever was chosen before. Where the penalty judges how
+            # well a user's items are found, they have to be among the candidates.
+            listed=~given if judged else ~(given | wanted),
+            slices=inputs["slices"][some],
+            relevance=tf.cast(wanted, scores.dtype),
+            embeddings=sample.embedding,
+            frequency=tf.gather(self._frequency, sample.ids),
+        )

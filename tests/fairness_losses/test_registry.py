@@ -12,7 +12,7 @@ from fairness_losses.regularizers.exposure_parity import ExposureParity
 
 
 def test_the_public_names_of_the_room():
-    assert fairness_losses.__all__ == ["available", "get"]
+    assert fairness_losses.__all__ == ["arguments_of", "available", "get"]
     assert fairness_losses.available() == ["exposure_parity"]
 
 

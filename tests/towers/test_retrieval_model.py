@@ -12,12 +12,19 @@ from towers.catalogue import EntityTable
 from towers.config import IdFeature, TowersConfig
 from towers.features import FeatureStatistics, build_feature
 from towers.model import FairRetrievalModel
+from towers.objectives import PairObjective
 from towers.retrieval_loss import CatalogueNegatives, RetrievalLoss
 from towers.tower import Tower
 
 GROUPS = ["a", "a", "a", "b", "b", "unknown"]
 FREQUENCY = np.array([8, 4, 0, 2, 1, 1])
-BATCH = {"query": {"user_id": tf.constant([1, 2, 3, 1])}, "candidate": tf.constant([0, 3, 1, 4])}
+BATCH = {
+    "query": {"user_id": tf.constant([1, 2, 3, 1])},
+    "candidate": tf.constant([0, 3, 1, 4]),
+    "given": tf.constant([[5], [-1], [-1], [-1]]),
+    "wanted": tf.constant([[0, 4], [3, -1], [1, -1], [4, 0]]),
+    "slices": tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]),
+}
 
 
 def id_tower(column: str, size: int) -> Tower:
@@ -26,7 +33,9 @@ def id_tower(column: str, size: int) -> Tower:
     return Tower([feature], TowersConfig(dim=4), f"{column}_tower")
 
 
-def model_with(frequency: np.ndarray | None = FREQUENCY, **arguments) -> FairRetrievalModel:
+def model_with(
+    frequency: np.ndarray | None = FREQUENCY, logq_correction: bool = True, **arguments
+) -> FairRetrievalModel:
     tf.keras.utils.set_random_seed(0)
     catalogue = EntityTable(
         ids=np.array(list("uvwxyz"), object),
@@ -35,7 +44,8 @@ def model_with(frequency: np.ndarray | None = FREQUENCY, **arguments) -> FairRet
         frequency=frequency,
     )
     towers = id_tower("user_id", 3), id_tower("item_id", 6)
-    model = FairRetrievalModel(*towers, catalogue, RetrievalLoss(0.5), **arguments)
+    objective = PairObjective(RetrievalLoss(0.5), catalogue, logq_correction)
+    model = FairRetrievalModel(*towers, catalogue, objective, **arguments)
     model.compile(optimizer=tf.keras.optimizers.Adam(0.1))
     return model
 
@@ -61,6 +71,7 @@ class FirstScores(Regularizer):
     registered_name = "first_scores"
 
     def penalty(self, candidates):
+        self.candidates = candidates
         self.scores, self.membership, self.weights, *_ = candidates
         return tf.constant(3.0)
 
@@ -103,6 +114,27 @@ def test_the_regularizer_sees_the_sample_with_its_groups_and_weights():
     membership = Groups.from_labels(GROUPS).membership
     np.testing.assert_array_equal(recorder.membership, membership[rows.numpy()])
     np.testing.assert_array_equal(recorder.weights, np.ones(6))
+
+
+def test_what_a_user_chose_is_not_listed_and_the_regularizer_sees_who_the_user_is():
+    recorder = FirstScores()
+    model_with(sample=sample(), regularizer=recorder, regularized_queries=2).compute_loss(BATCH)
+    seen = recorder.candidates
+    np.testing.assert_array_equal(seen.listed, [[0, 1, 1, 1, 0, 0], [1, 1, 1, 0, 1, 1]])
+    np.testing.assert_array_equal(seen.relevance, [[1, 0, 0, 0, 1, 0], [0, 0, 0, 1, 0, 0]])
+    np.testing.assert_array_equal(seen.slices, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(seen.frequency, FREQUENCY)
+    assert seen.embeddings.shape == [6, 4]
+
+
+def test_a_regularizer_that_judges_relevance_sees_wanted_items_on_the_lists():
+    class Judge(FirstScores):
+        registered_name = "judge"
+        needs = frozenset({"relevance"})
+
+    judge = Judge()
+    model_with(sample=sample(), regularizer=judge, regularized_queries=2).compute_loss(BATCH)
+    np.testing.assert_array_equal(judge.candidates.listed, [[1, 1, 1, 1, 1, 0], [1] * 6])
 
 
 def test_every_step_draws_another_sample_and_the_same_one_when_repeated():

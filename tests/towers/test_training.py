@@ -12,11 +12,12 @@ from small_examples import small_model, write_biased_log, write_examples
 
 from fairness_losses.config import FairnessConfig, TargetConfig
 from fairness_losses.errors import InvalidInputError
+from towers.building import build_model, create_variables
 from towers.checkpointing import EpochCheckpoint
-from towers.config import ModelConfig, TrainingConfig
-from towers.examples import Examples
+from towers.config import ModelConfig
 from towers.exported_tower import ExportedTower
-from towers.training import build_model, epochs_of, load_training_data, train
+from towers.training import train
+from towers.training_data import TrainingData
 
 # The target is the catalogue, 2 : 1 for group a; the log has 40 : 1.
 STEERED = FairnessConfig(weight=3.0, depth=5, temperature=0.1)
@@ -228,8 +229,9 @@ class TestExportedFeatures:
 
     def test_exported_towers_give_the_vectors_of_the_model_from_raw_columns(self, folder):
         examples = folder / "examples"
-        data = load_training_data(self.CONFIG, examples)
+        data = TrainingData.load(self.CONFIG, examples)
         model = build_model(self.CONFIG, data, 1, STEERED)
+        create_variables(model, data.batches(self.CONFIG, STEERED, 1))
         assert EpochCheckpoint(model, folder / "out", dict).resume() == 1
         query, candidate = (
             ExportedTower(folder / "out" / f"{side}_tower").embed(
@@ -247,36 +249,3 @@ class TestExportedFeatures:
             inputs = loaded.signatures["serving_default"].structured_input_signature[1]
             columns = [f.column for f in getattr(self.CONFIG.features, side)]
             assert sorted(inputs) == sorted(columns)
-
-
-class TestEpochs:
-    EXAMPLES = Examples(
-        query={"user_id": np.arange(10) * 10},
-        users=np.zeros(10, object),
-        candidates=np.arange(10, dtype=np.int32),
-    )
-
-    def batches(self, first_epoch: int = 0, seed: int = 1, batch_size: int = 4) -> list[list[int]]:
-        config = TrainingConfig(epochs=3, batch_size=batch_size)
-        batches = list(epochs_of(self.EXAMPLES, config, seed, first_epoch).as_numpy_iterator())
-        for batch in batches:
-            np.testing.assert_array_equal(batch["query"]["user_id"], batch["candidate"] * 10)
-        return [batch["candidate"].tolist() for batch in batches]
-
-    def test_every_epoch_has_whole_batches_of_different_examples(self):
-        batches = self.batches()
-        assert [len(batch) for batch in batches] == [4] * 6
-        for epoch in (batches[:2], batches[2:4], batches[4:]):
-            assert len({example for batch in epoch for example in batch}) == 8
-
-    def test_epochs_are_shuffled_differently(self):
-        batches = self.batches()
-        assert batches[:2] != batches[2:4] != batches[4:]
-        assert batches != self.batches(seed=2)
-
-    def test_a_later_start_gives_the_later_epochs(self):
-        assert self.batches(first_epoch=1) == self.batches()[2:]
-
-    def test_a_batch_larger_than_the_data_is_all_of_it(self):
-        batches = self.batches(batch_size=64)
-        assert [sorted(batch) for batch in batches] == [list(range(10))] * 3
