@@ -24,14 +24,19 @@ def list_exposure(lists: np.ndarray, membership: np.ndarray, weights: np.ndarray
     Args:
         lists: int `[num_lists, depth]`, rows of `membership`, best first; `PADDING` for none.
         membership: float `[num_items, num_groups]`.
-        weights: float `[depth]`, attention per rank. Ones count candidates instead.
+        weights: float `[depth]`, attention per rank (ones count candidates instead); or
+            `[num_lists, depth]` where it depends on the list (`browsing.cascade_weights`).
 
     Returns:
         float64 `[num_lists, num_groups]`, not negative. A row is zero if its list is empty.
+
+    Raises:
+        ValueError: The shapes of lists and weights do not fit.
     """
-    if lists.ndim != 2 or lists.shape[1] != len(weights):
+    if lists.ndim != 2 or weights.shape not in (lists.shape, lists.shape[1:]):
+        rows = weights.shape[0] if weights.ndim == 2 else "num_lists"
         raise ValueError(
-            f"`lists` should have the shape [num_lists, {len(weights)}], one column per weight. "
+            f"`lists` should have the shape [{rows}, {weights.shape[-1]}], one column per weight. "
             f"Received: {list(lists.shape)}."
         )
     attention = np.where(lists == PADDING, 0.0, weights)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fairness_losses.browsing import dcg_weights
+from fairness_losses.browsing import cascade_weights, dcg_weights
 from fairness_losses.exposure import exposure_ratio, exposure_share, list_exposure
 
 SECOND = 1 / np.log2(3)  # Attention at rank 2; it is 1 at rank 1 and 1/2 at rank 3.
@@ -34,6 +34,37 @@ def test_padding_is_no_item_wherever_it_stands():
     lists = np.array([[-1, -1, -1], [-1, 1, -1]])
     exposure = list_exposure(lists, MEMBERSHIP, dcg_weights(3))
     np.testing.assert_allclose(exposure, [[0, 0, 0], [0, SECOND, 0]])
+
+
+def test_attention_may_differ_from_list_to_list():
+    """In list 1, A satisfies half of the users; in list 2, unknown none and B all of them.
+
+    Without impatience, list 1: A at rank 1, half A and half B at rank 2 with attention 1/2.
+    List 2: unknown with 1, B with 1, A with 0.
+    """
+    relevance = np.array([[0.5, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    exposure = list_exposure(LISTS, MEMBERSHIP, cascade_weights(relevance, patience=1.0))
+    np.testing.assert_allclose(exposure, [[1.25, 0.25, 0], [0, 1, 1]])
+
+
+def test_the_same_attention_for_every_list_may_be_given_once():
+    weights = dcg_weights(3)
+    np.testing.assert_array_equal(
+        list_exposure(LISTS, MEMBERSHIP, np.tile(weights, (2, 1))),
+        list_exposure(LISTS, MEMBERSHIP, weights),
+    )
+
+
+def test_exposure_per_item_of_a_group_is_that_of_fairranktune():
+    """Its EXP: exposure of a group over two full rankings, per item of the group."""
+    frame = pytest.importorskip("pandas").DataFrame
+    exp = pytest.importorskip("FairRankTune").Metrics.EXP
+    rng = np.random.default_rng(3)
+    lists = np.stack([rng.permutation(12), rng.permutation(12)])
+    group = np.array([0, 1, 2, 1] * 3)
+    _, expected = exp(frame(lists.T), dict(enumerate(group)), "MinMaxRatio")
+    exposure = list_exposure(lists, np.eye(3)[group], dcg_weights(12)).sum(axis=0)
+    np.testing.assert_allclose(exposure / np.bincount(group), [expected[g] for g in range(3)])
 
 
 def test_share_and_ratio_by_hand():
@@ -87,3 +118,9 @@ def test_exposure_agrees_with_its_definition_summed_rank_by_rank(data):
 def test_lists_have_one_column_per_weight(lists):
     with pytest.raises(ValueError, match=r"\[num_lists, 3\].*Received"):
         list_exposure(lists, MEMBERSHIP, dcg_weights(3))
+
+
+@pytest.mark.parametrize("num_lists", [1, 3])
+def test_attention_per_list_has_one_row_per_list(num_lists):
+    with pytest.raises(ValueError, match=rf"\[{num_lists}, 3\].*Received: \[2, 3\]"):
+        list_exposure(LISTS, MEMBERSHIP, np.ones((num_lists, 3)))
