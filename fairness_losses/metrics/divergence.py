@@ -1,0 +1,83 @@
+"""How far the groups' shares lie from their targets, as one number: NDKL and AWRF."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fairness_losses.browsing import dcg_weights
+from fairness_losses.exposure import PADDING, exposure_share
+from fairness_losses.metrics.checks import check_target, top_k
+
+
+def ndkl(lists: np.ndarray, membership: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Normalised discounted cumulative KL divergence of every list from the target.
+
+    NDKL = (1 / Z) * sum over ranks i of KL(D_i || target) / log2(i + 1), with D_i the groups'
+    shares of the first i candidates, Z the sum of the `1 / log2(i + 1)`, and the natural
+    logarithm in KL. Source: Geyik, Ambler and Kenthapadi, "Fairness-Aware Ranking in Search &
+    Recommendation Systems with Application to LinkedIn Talent Search", KDD 2019, equation 4.
+
+    Shares are taken among the groups that have a target. A rank counts, in the sum and in Z, if
+    it holds an item and one of those groups has a part in the items down to it: a padded list is
+    judged by the ranks it has. An item of two groups counts for each with its fraction.
+
+    Args:
+        lists: int `[num_lists, depth]`, rows of `membership`, best first; `PADDING` for none.
+        membership: float `[num_items, num_groups]`, rows sum to 1.
+        target: float `[num_groups]`, target shares, 0 for a group without a target.
+
+    Returns:
+        float64 `[num_lists]`, from 0 to `-ln(smallest positive target)`; NaN for a list without an
+        item of a group with a target. 0 if and only if the shares are at the target from the
+        first rank on, which takes items of several groups: whole items put one group first, so
+        compare a list's value with that of another, not with 0.
+    """
+    lists = top_k(lists, lists.shape[-1], len(membership))
+    check_target(target, membership.shape[1])
+    counted = target > 0
+    membership, target = membership[:, counted], target[counted]
+    above = np.zeros((len(lists), len(target)))
+    divergence, normaliser = np.zeros(len(lists)), np.zeros(len(lists))
+    # Rank by rank, so that memory stays at [num_lists, num_groups] however deep the lists are.
+    for items, discount in zip(lists.T, dcg_weights(lists.shape[1]), strict=True):
+        held = items != PADDING
+        above += held[:, None] * membership[items]
+        weight = np.where(held & (above.sum(axis=1) > 0), discount, 0.0)
+        normaliser += weight
+        divergence += weight * np.where(weight > 0, _kl(exposure_share(above, target), target), 0)
+    with np.errstate(invalid="ignore"):
+        return divergence / normaliser
+
+
+def awrf(exposure: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Attention-weighted rank fairness: 1 minus the divergence of exposure shares from the target.
+
+    AWRF = 1 - JSD(share, target), with JSD(p, q) = KL(p || m) / 2 + KL(q || m) / 2, m = (p + q) / 2
+    and the natural logarithm. Source: Ekstrand, McDonald, Raj and Johnson, "Overview of the TREC
+    2022 Fair Ranking Track"; after Sapiezynski et al., WWW 2019. The track takes the
+    mean over lists of each list's AWRF; the AWRF of the summed exposure lets lists make up for
+    one another. Beware of `scipy.spatial.distance.jensenshannon`: it is the square root of JSD.
+
+    Args:
+        exposure: float `[..., num_groups]`, of `group_exposure`: per list or summed over lists.
+        target: float `[num_groups]`, target shares, 0 for a group without a target.
+
+    Returns:
+        float64 `[...]`, in (1 - ln 2, 1]: 1 if and only if the shares are the target, and close to
+        1 - ln 2 = 0.307 if all exposure goes to a group that should have almost none. NaN where no
+        group with a target was exposed.
+    """
+    check_target(target, exposure.shape[-1])
+    counted = target > 0
+    target = target[counted]
+    share = exposure_share(exposure[..., counted], target)
+    middle = (share + target) / 2
+    return 1.0 - (_kl(share, middle) + _kl(target, middle)) / 2
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """`sum p ln(p / q)` over the last axis for positive q, where `0 ln 0` is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p == 0, 0.0, p * np.log(p / q))
+    # Rounding can take the sum of an exact match a little below zero.
+    return np.maximum(terms.sum(axis=-1), 0.0)
