@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 # Modules are named rather than imported, so that settings and NumPy metrics need no TensorFlow.
 _REGULARIZERS = {
+    "absolute_correlation": "absolute_correlation:AbsoluteCorrelation",
+    "expected_exposure": "expected_exposure:ExpectedExposure",
     "exposure_parity": "exposure_parity:ExposureParity",
+    "head_tail": "head_tail:HeadTailAlignment",
+    "joint_exposure": "joint_exposure:JointExposure",
+    "min_diff": "min_diff:MinDiff",
+    "pairwise_fairness": "pairwise:PairwiseFairness",
+    "popularity_correlation": "popularity_correlation:PopularityCorrelation",
+    "worst_group": "worst_group:WorstGroup",
 }
 
 
