@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
@@ -19,7 +20,7 @@ from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, fingerprint
 from pipelines.run_directory import RunDirectory, files_fingerprint
-from towers.config import ITEM_ID
+from towers.config import ITEM_ID, USER_ID
 
 if TYPE_CHECKING:
     from pipelines.audit.measurement import Measurement
@@ -211,7 +212,7 @@ class Run:
             self._build(
                 f"{variant}/audit",
                 [self.config.audit, self.config.slices, self.config.fairness.target],
-                ["examples", self.served(variant), f"{variant}/model"],
+                ["examples", self.served(variant), f"{variant}/model", f"{variant}/embeddings"],
                 functools.partial(self._audit, variant),
             )
 
@@ -341,11 +342,28 @@ class Run:
         )
         pq.write_table(lists, out / "lists.parquet")
         report = audit(self._measure(variant, lists), self.config)
+        report["leakage"] = self._probe(variant, lists[USER_ID])
         (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
         return {
             "lists": lists.num_rows,
             "candidates": len(lists["candidate_ids"].combine_chunks().flatten()),
         }
+
+    def _probe(self, variant: str, user_ids: pa.ChunkedArray) -> list[dict[str, Any]]:
+        from pipelines.audit.leakage import leakage
+        from towers.exported_tower import ExportedTower
+
+        users = pq.read_table(self._path("examples") / "users.parquet")
+        users = users.filter(pc.is_in(users[USER_ID], user_ids.combine_chunks()))
+        tower = ExportedTower(self._path(f"{variant}/model") / "query_tower")
+        embeddings = self._path(f"{variant}/embeddings")
+        return leakage(
+            users,
+            tower.embed(users),
+            pq.read_table(embeddings / "items.parquet"),
+            np.load(embeddings / "vectors.npy"),
+            self.config,
+        )
 
     def _measure(self, variant: str, lists: pa.Table) -> Measurement:
         from pipelines.audit.measurement import measure

@@ -45,16 +45,38 @@ def percentile_interval(draws: np.ndarray, confidence: float) -> tuple[float, fl
     """Percentile interval of one figure.
 
     Args:
-        draws: float `[samples]`, the figure of every resample; not finite where it was undefined,
-            which is left out.
+        draws: float `[samples]`, the figure of every resample; NaN where it was undefined, which is
+            left out.
         confidence: Level, for example 0.95.
 
     Returns:
-        Lower and upper end; both NaN if no draw is finite.
+        Lower and upper end; both NaN if no draw is defined. An end that infinite draws reach is not
+        finite.
     """
-    defined = draws[np.isfinite(draws)]
+    defined = draws[~np.isnan(draws)]
     if not len(defined):
         return float("nan"), float("nan")
     tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def estimate(
+    value: float, draws: np.ndarray, confidence: float, count: int
+) -> dict[str, float] | None:
+    """A figure with its percentile interval, as JSON values.
+
+    Args:
+        value: The figure.
+        draws: float `[samples]`, the figure of every resample.
+        confidence: Level of the interval.
+        count: What the figure rests on.
+
+    Returns:
+        `{"value", "low", "high", "count"}`; None unless all are finite.
+    """
+    low, high = percentile_interval(draws, confidence)
+    if not np.isfinite([value, low, high]).all():
+        return None
+    return {"value": value, "low": low, "high": high, "count": count}

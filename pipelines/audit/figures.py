@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.audit.bootstrap import percentile_interval, resampled_sums
+from pipelines.audit.bootstrap import estimate, resampled_sums
 from pipelines.audit.measurement import Measurement, Statistics, measure
 from pipelines.audit.slicing import Cells
 from pipelines.config import RunConfig
@@ -28,10 +28,12 @@ def audit(measurement: Measurement, config: RunConfig) -> dict[str, Any]:
         `run`; `depth`, `confidence`, `bootstrap_samples`, `min_users`; `groups`, the target and
         catalogue share per group; `overall`, a cell; and `slices`, the cells by the slice's name
         and value. A cell has `users` (lists), `users_with_positives`, `quality` (mean over the
-        users with a positive) and `groups`: `candidate_share`, `exposure_share` and
-        `exposure_ratio`, whose `count` is the group's candidate slots. A cell of fewer than
-        `audit.min_users` users is `{"suppressed": true}`; if only the users with a positive are
-        so few, its quality and their number are None.
+        users with a positive), `groups`: `candidate_share`, `exposure_share` and
+        `exposure_ratio`, whose `count` is the group's candidate slots; and, if there are groups,
+        `across_groups`: `min_skew` and `max_skew` of all candidates, `awrf` of all exposure, the
+        mean `diversity` and `ndkl` of the lists. A cell of fewer than `audit.min_users` users is
+        `{"suppressed": true}`; if only the users with a positive are so few, its quality and their
+        number are None.
     """
     groups = measurement.groups
     return {
@@ -55,8 +57,9 @@ def compare(before: Measurement, after: Measurement, config: RunConfig) -> dict[
 
     Returns:
         `before` and `after`, the runs; `overall` and `slices` as in `audit`. A cell has `users`,
-        `quality` (`difference`, and `relative`: after / before - 1) and `groups`
-        (`exposure_ratio`, the difference). Each `count` is the number of users behind it.
+        `quality` (`difference`, and `relative`: after / before - 1), `groups`
+        (`exposure_ratio`, the difference) and `across_groups` (differences). Each `count` is the
+        number of users behind it.
 
     Raises:
         InvalidInputError: The runs listed different users or groups.
@@ -91,10 +94,10 @@ def _audit_cell(m: Measurement, who: np.ndarray, config: RunConfig) -> dict[str,
     if len(who) < config.audit.min_users:
         return {"suppressed": True}
     per_user = m.sums[who]
-    _, positives, _, slots = m.split(per_user.sum(axis=0))
-    counts = dict(zip(m.groups.labels, slots.round().astype(int).tolist(), strict=True))
-    return _cell(per_user, m.statistics, counts, int(positives[0]), config) | {
-        "users_with_positives": _unless_few(int(positives[0]), config)
+    counts = m.counts(per_user.sum(axis=0))
+    positives = counts["quality", m.metrics[0]]
+    return _cell(per_user, m.statistics, counts, config) | {
+        "users_with_positives": _unless_few(positives, config)
     }
 
 
@@ -110,27 +113,27 @@ def _compare_cell(
             for run, part in zip((before, after), np.split(sums, 2, axis=-1), strict=True)
         )
         figures: Statistics = {}
-        for path, was in old.items():
-            if path[0] == "quality":
-                figures[(*path, "difference")] = new[path] - was
-                with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for path, was in old.items():
+                if path[0] == "quality":
+                    figures[(*path, "difference")] = new[path] - was
                     figures[(*path, "relative")] = new[path] / was - 1
-            elif path[-1] == "exposure_ratio":
-                figures[path] = new[path] - was
+                elif path[0] == "across_groups" or path[-1] == "exposure_ratio":
+                    figures[path] = new[path] - was
         return figures
 
-    per_user = np.hstack([before.sums[who], after.sums[who]])
-    positives = int(before.split(before.sums[who])[1].sum())
-    return _cell(
-        per_user, changes, dict.fromkeys(before.groups.labels, len(who)), positives, config
-    )
+    old, new = (run.counts(run.sums[who].sum(axis=0)) for run in (before, after))
+    counts = {
+        path: len(who) if path[0] == "groups" else min(count, new[path])
+        for path, count in old.items()
+    }
+    return _cell(np.hstack([before.sums[who], after.sums[who]]), changes, counts, config)
 
 
 def _cell(
     per_user: np.ndarray,
     statistics: Callable[[np.ndarray], Statistics],
-    group_counts: Mapping[str, int],
-    positives: int,
+    counts: Mapping[tuple[str, ...], int],
     config: RunConfig,
 ) -> dict[str, Any]:
     """One cell's figures, nested by their paths."""
@@ -138,16 +141,13 @@ def _cell(
     drawn = statistics(resampled_sums(per_user, config.audit.bootstrap_samples, config.seed))
     cell: dict[str, Any] = {"users": len(per_user), "quality": {}, "groups": {}}
     for path, value in observed.items():
-        hidden = path[0] == "quality" and positives < config.audit.min_users
-        count = positives if path[0] == "quality" else group_counts[path[1]]
+        count = counts[path[:2]]
+        hidden = path[0] != "groups" and count < config.audit.min_users
         place = cell
         for step in path[:-1]:
             place = place.setdefault(step, {})
-        low, high = percentile_interval(drawn[path], config.audit.confidence)
         place[path[-1]] = (
-            None
-            if hidden or not np.isfinite([float(value), low, high]).all()
-            else {"value": float(value), "low": low, "high": high, "count": count}
+            None if hidden else estimate(float(value), drawn[path], config.audit.confidence, count)
         )
     return cell
 

@@ -14,7 +14,15 @@ from fairness_losses.browsing import dcg_weights
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.exposure import PADDING, exposure_ratio, exposure_share, list_exposure
 from fairness_losses.groups import Groups
-from fairness_losses.metrics.ranking import ndcg_at_k, recall_at_k
+from fairness_losses.metrics.divergence import awrf, ndkl
+from fairness_losses.metrics.diversity import diversity_at_k
+from fairness_losses.metrics.ranking import (
+    hit_rate_at_k,
+    ndcg_at_k,
+    recall_at_k,
+    reciprocal_rank_at_k,
+)
+from fairness_losses.metrics.skew import max_skew, min_skew
 from fairness_losses.targets import target_shares
 from pipelines.audit.slicing import Cells, divide
 from pipelines.config import RunConfig
@@ -22,6 +30,15 @@ from towers.config import ITEM_ID, USER_ID
 
 Statistics = dict[tuple[str, ...], np.ndarray]
 """Figures by their path in a cell of the report, each `[...]` for sums `[..., num_sums]`."""
+
+_QUALITY = {
+    "recall": recall_at_k,
+    "ndcg": ndcg_at_k,
+    "mrr": reciprocal_rank_at_k,
+    "hit_rate": hit_rate_at_k,
+}
+_LIST_METRICS = ("diversity", "ndkl")
+"""Figures of a list's groups that are averaged over lists, and so need a column each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +52,9 @@ class Measurement:
         groups: Groups of the catalogue; no group at all if the run has no `groups`.
         target: float64 `[num_groups]`, target shares, 0 for none.
         metrics: Names of the quality metrics.
-        sums: float64 `[num_users, num_metrics + 1 + 2 * num_groups]`: the metrics (0 for a user
-            without a positive), whether the user has a positive, exposure per group, candidate
-            slots per group.
+        sums: float64 `[num_users, num_metrics + 1 + 4 + 2 * num_groups]`: the metrics (0 for a user
+            without a positive), whether the user has a positive; diversity and NDKL (0 where
+            undefined), whether each is defined; exposure per group, candidate slots per group.
     """
 
     run: Mapping[str, Any]
@@ -49,27 +66,57 @@ class Measurement:
     sums: np.ndarray
 
     def split(self, sums: np.ndarray) -> list[np.ndarray]:
-        """Splits sums into quality, users with a positive, exposure and slots."""
-        quality, positives = len(self.metrics), len(self.metrics) + 1
-        return np.split(sums, [quality, positives, positives + len(self.groups.labels)], axis=-1)
+        """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
+        lengths = [len(self.metrics), 1, *[len(_LIST_METRICS)] * 2, len(self.groups.labels)]
+        return np.split(sums, np.cumsum(lengths), axis=-1)
 
     def statistics(self, sums: np.ndarray) -> Statistics:
         """Returns every figure of a cell from its users' sums, `[..., num_sums]`."""
-        quality, positives, exposure, slots = self.split(sums)
+        quality, positives, of_lists, defined, exposure, slots = self.split(sums)
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = quality / positives
+            quality, of_lists = quality / positives, of_lists / defined
+        figures: Statistics = {
+            ("quality", name): quality[..., i] for i, name in enumerate(self.metrics)
+        }
+        if not self.groups.labels:
+            return figures
         by_group = {
             "candidate_share": exposure_share(slots, self.target),
             "exposure_share": exposure_share(exposure, self.target),
             "exposure_ratio": exposure_ratio(exposure, self.target),
         }
-        figures: Statistics = {
-            ("quality", name): means[..., i] for i, name in enumerate(self.metrics)
-        }
         for i, label in enumerate(self.groups.labels):
             for name, values in by_group.items():
                 figures["groups", label, name] = values[..., i]
-        return figures
+        # Resamples of an extreme or a divergence lie further from the target than the sample does:
+        # near the target these intervals lean away from it and may leave the value out.
+        across_groups = {
+            "min_skew": min_skew(slots, self.target),
+            "max_skew": max_skew(slots, self.target),
+            "awrf": awrf(exposure, self.target),
+            **{name: of_lists[..., i] for i, name in enumerate(_LIST_METRICS)},
+        }
+        return figures | {("across_groups", name): v for name, v in across_groups.items()}
+
+    def counts(self, sums: np.ndarray) -> dict[tuple[str, ...], int]:
+        """Returns what the figures of a cell rest on, by the first two steps of their paths.
+
+        Those of a group rest on its candidate slots, all others on users.
+
+        Args:
+            sums: float64 `[num_sums]`, of the cell's users.
+        """
+        _, positives, _, defined, _, slots = self.split(sums)
+        # Diversity is defined for every list, and its count is the number of users.
+        users = dict.fromkeys(("min_skew", "max_skew", "awrf"), defined[0])
+        of_lists = dict(zip(_LIST_METRICS, defined, strict=True))
+        of_groups = zip(self.groups.labels, slots, strict=True)
+        counts = {
+            **{("quality", name): positives[0] for name in self.metrics},
+            **{("across_groups", name): n for name, n in (users | of_lists).items()},
+            **{("groups", label): n for label, n in of_groups},
+        }
+        return {path: round(float(count)) for path, count in counts.items()}
 
 
 def measure(
@@ -106,7 +153,7 @@ def measure(
     quality = {
         f"{name}@{k}": metric(hits, num_relevant, k)
         for k in sorted(config.audit.ks)
-        for name, metric in (("recall", recall_at_k), ("ndcg", ndcg_at_k))
+        for name, metric in _QUALITY.items()
     }
     served = {name: pc.unique(lists[name]).to_pylist() for name in ("policy", "model_version")}
     return Measurement(
@@ -120,6 +167,7 @@ def measure(
             [
                 *(np.nan_to_num(values) for values in quality.values()),
                 num_relevant > 0,
+                _list_metrics(rows, groups, target),
                 list_exposure(rows, groups.membership, dcg_weights(depth)),
                 list_exposure(rows, groups.membership, np.ones(depth)),
             ]
@@ -169,6 +217,19 @@ def _groups_of(catalogue: pa.Table, config: RunConfig) -> tuple[Groups, np.ndarr
     target = config.fairness.target
     chosen = catalogue["frequency"].to_numpy() if target.kind == "merit" else None
     return groups, target_shares(groups, target, chosen)
+
+
+def _list_metrics(rows: np.ndarray, groups: Groups, target: np.ndarray) -> np.ndarray:
+    """The list metrics of every list (0 where undefined) and whether each is defined."""
+    if not groups.labels:
+        return np.zeros((len(rows), 2 * len(_LIST_METRICS)))
+    values = np.column_stack(
+        [
+            diversity_at_k(rows, groups.membership, target, rows.shape[1]),
+            ndkl(rows, groups.membership, target),
+        ]
+    )
+    return np.hstack([np.nan_to_num(values), ~np.isnan(values)])
 
 
 def _relevance(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import pathlib
 import re
@@ -13,35 +12,12 @@ import jinja2
 from markupsafe import Markup, escape
 
 from fairness_losses.browsing import dcg_weights
-from pipelines.report import wording
+from pipelines.report import leakage, wording
 from pipelines.report.plots import Estimate, Row, dot_plot, span
-from pipelines.report.wording import find, steered_groups
+from pipelines.report.tables import Column, Line, main_columns, more_measures, slice_lines
+from pipelines.report.wording import find
 
 _RATIO_AXIS = "exposure ratio (1 = target)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """The same users in the run before, the run after and their comparison.
-
-    What there is not is an empty cell.
-    """
-
-    label: str
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-    change: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A measure in a table: where a cell holds it and its change, and how they are written."""
-
-    label: str
-    path: tuple[str, ...]
-    form: Callable[[float], str]
-    change: tuple[str, ...] = ()
-    change_form: Callable[[float], str] = wording.ratio_change
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -58,7 +34,8 @@ def render(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     everyone = Line("all users", *wording.overall_cells(report))
-    slices = dict(_slices(report))
+    slices = dict(slice_lines(report))
+    columns = main_columns(report)
     return environment.get_template("report.html.j2").render(
         report=report,
         last=report["runs"][-1],
@@ -70,54 +47,18 @@ def render(report: Mapping[str, Any]) -> str:
         flatten=lambda settings: list(_flatten(settings)),
         everyone=everyone,
         slices=slices,
-        columns=_columns(report),
-        plots=_plots(report, everyone, slices),
+        columns=columns,
+        more=more_measures(report),
+        leakage=leakage,
+        probed=leakage.probed(report),
+        plots=_plots(columns, everyone, slices),
     )
 
 
-def _slices(report: Mapping[str, Any]) -> Iterator[tuple[str, list[Line]]]:
-    runs, comparison = report["runs"], report["comparison"] or {}
-    for name, cells in runs[-1]["slices"].items():
-        yield (
-            name,
-            [
-                Line(
-                    value,
-                    (find(runs[0], "slices", name, value) or {}) if len(runs) > 1 else {},
-                    after,
-                    find(comparison, "slices", name, value) or {},
-                )
-                for value, after in cells.items()
-            ],
-        )
-
-
-def _columns(report: Mapping[str, Any]) -> dict[str, list[Column]]:
-    ratio_paths = {g: ("groups", g, "exposure_ratio") for g in steered_groups(report)}
-    return {
-        "ratio": [Column(g, path, wording.ratio, path) for g, path in ratio_paths.items()],
-        "share": [
-            Column(g, ("groups", g, "exposure_share"), wording.share)
-            for g in report["runs"][-1]["groups"]
-        ],
-        "quality": [
-            Column(
-                name.replace("ndcg", "NDCG"),
-                ("quality", name),
-                wording.quality,
-                ("quality", name, "relative"),
-                wording.relative_change,
-            )
-            for name in reversed(wording.headline_metrics(report))
-        ],
-    }
-
-
 def _plots(
-    report: Mapping[str, Any], everyone: Line, slices: Mapping[str, Sequence[Line]]
+    columns: Mapping[str, Sequence[Column]], everyone: Line, slices: Mapping[str, Sequence[Line]]
 ) -> dict[str, Any]:
     """The SVGs by where they stand; those that would show nothing are left out."""
-    columns = _columns(report)
     groups = [Row(c.label, _pair(everyone, c)) for c in columns["ratio"]]
     by_group = {
         c.label: _rows(everyone, slices, functools.partial(_pair, column=c))

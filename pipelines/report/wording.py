@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Figure = Mapping[str, float] | None
@@ -24,6 +24,11 @@ def quality(value: float) -> str:
     return f"{value:.3f}"
 
 
+def fine(value: float) -> str:
+    """`0.9962`."""
+    return f"{value:.4f}"
+
+
 def share(value: float) -> str:
     """`4.6 %`; two significant digits below one percent, as small groups need them."""
     percent = 100 * value
@@ -41,6 +46,11 @@ def ratio_change(value: float) -> str:
     return _signed(value, ".2f")
 
 
+def fine_change(value: float) -> str:
+    """`+0.0012`."""
+    return _signed(value, ".4f")
+
+
 def relative_change(value: float) -> str:
     """`−1.2 %`."""
     return _signed(100 * value, ".1f") + f"{_SPACE}%"
@@ -56,8 +66,7 @@ def interval(figure: Mapping[str, float], form: Callable[[float], str]) -> str:
     low, high = form(figure["low"]), form(figure["high"])
     unit = f"{_SPACE}%"
     low = low.removesuffix(unit) if high.endswith(unit) else low
-    signed = form in (ratio_change, relative_change)
-    return f"{low} to {high}" if signed else f"{low}–{high}"
+    return f"{low} to {high}" if {low[0], high[0]} & {"+", "−"} else f"{low}–{high}"
 
 
 def with_interval(figure: Figure, form: Callable[[float], str]) -> str:
@@ -86,7 +95,7 @@ def summary_table(report: Mapping[str, Any]) -> list[SummaryRow]:
     before, after, change = overall_cells(report)
     return [
         SummaryRow(
-            f"{name.replace('ndcg', 'NDCG')}",
+            measure_name(name),
             with_interval(find(before, "quality", name), quality),
             with_interval(find(after, "quality", name), quality),
             with_interval(find(change, "quality", name, "relative"), relative_change),
@@ -101,6 +110,13 @@ def summary_table(report: Mapping[str, Any]) -> list[SummaryRow]:
         )
         for group in steered_groups(report)
     ]
+
+
+def measure_name(name: str) -> str:
+    """`NDCG@20`, `hit rate@20`, `min skew`."""
+    measure, at, k = name.partition("@")
+    spelled = measure.upper() if measure in ("ndcg", "mrr", "awrf", "ndkl") else measure
+    return spelled.replace("_", " ") + at + k
 
 
 def headline_metrics(report: Mapping[str, Any]) -> tuple[str, str]:
@@ -159,11 +175,11 @@ def _quality_outcome(report: Mapping[str, Any]) -> str | None:
     moved = find(change, "quality", ndcg, "relative")
     if moved is None:
         now = find(after, "quality", ndcg)
-        return None if now is None else f"{ndcg.upper()} is {with_interval(now, quality)}"
+        return None if now is None else f"{measure_name(ndcg)} is {with_interval(now, quality)}"
     size = with_interval(moved, relative_change)
     if moved["low"] <= 0 <= moved["high"]:
-        return f"{ndcg.upper()} shows no clear change: {size}"
-    return f"{ndcg.upper()} changed by {size}"
+        return f"{measure_name(ndcg)} shows no clear change: {size}"
+    return f"{measure_name(ndcg)} changed by {size}"
 
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
@@ -210,19 +226,13 @@ def _worst_slice(report: Mapping[str, Any]) -> tuple[str, str, str, Mapping[str,
     """The slice value and group furthest from a ratio of 1, among those that chance cannot be."""
     found = [
         (name, value, group, figure)
-        for name, value, cell in slice_cells(report["runs"][-1])
+        for name, cells in report["runs"][-1]["slices"].items()
+        for value, cell in cells.items()
         for group in steered_groups(report)
         if (figure := find(cell, "groups", group, "exposure_ratio"))
         and not figure["low"] <= 1 <= figure["high"]
     ]
     return max(found, key=lambda each: abs(each[-1]["value"] - 1), default=None)
-
-
-def slice_cells(run: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Every slice name, value and cell of a run or comparison, in the order of the report."""
-    for name, cells in run["slices"].items():
-        for value, cell in cells.items():
-            yield name, value, cell
 
 
 def _percent(figure: Mapping[str, float]) -> str:

@@ -86,6 +86,40 @@ class TestThreeUsersByHand:
         assert ndcg["value"] == pytest.approx((LOG3 + LOG3 / (1 + LOG3)) / 2)
         assert recall["count"] == ndcg["count"] == 2
 
+    def test_first_hits(self, overall):
+        """Both find an item at rank 2 and none at rank 1: MRR is a half, the hit rate 1."""
+        assert overall["quality"]["mrr@2"]["value"] == pytest.approx(1 / 2)
+        assert overall["quality"]["hit_rate@2"]["value"] == pytest.approx(1)
+
+    def test_skew_of_all_candidates(self, overall):
+        """f has 2 and m 3 of the 5 slots, where a half is the target: ln 0.8 and ln 1.2."""
+        across = overall["across_groups"]
+        # Resamples without any item of f are -inf, and reach the lower end.
+        assert across["min_skew"] is None
+        assert across["max_skew"]["value"] == pytest.approx(math.log(1.2))
+        assert across["max_skew"]["count"] == 3
+
+    def test_diversity_and_ndkl_are_means_over_lists(self, overall):
+        """u1 alone has f and m. Against (1/2, 1/2), one group alone has KL = ln 2.
+
+        u1: ln 2 at rank 1, 0 at rank 2. u2: ln 2 at both. u3: nothing at rank 1, ln 2 at rank 2.
+        """
+        across = overall["across_groups"]
+        assert across["diversity"]["value"] == pytest.approx(1 / 3)
+        mean = math.log(2) * (1 / (1 + LOG3) + 1 + 1) / 3
+        assert across["ndkl"]["value"] == pytest.approx(mean)
+        assert across["diversity"]["count"] == across["ndkl"]["count"] == 3
+
+    def test_awrf_of_all_exposure(self, overall):
+        """Exposure shares p of f and 1 - p of m against (1/2, 1/2)."""
+        p = (1 + LOG3) / (2 + 3 * LOG3)
+        shares, middle = (p, 1 - p), ((p + 0.5) / 2, (1.5 - p) / 2)
+        divergence = sum(
+            (s * math.log(s / m) + 0.5 * math.log(0.5 / m)) / 2
+            for s, m in zip(shares, middle, strict=True)
+        )
+        assert overall["across_groups"]["awrf"]["value"] == pytest.approx(1 - divergence)
+
     def test_targets_and_catalogue_shares_stand_at_the_top(self, report):
         assert report["groups"] == {
             "f": {"target": 0.5, "catalogue_share": pytest.approx(0.4)},
@@ -98,6 +132,26 @@ class TestThreeUsersByHand:
 
     def test_it_is_json(self, report):
         assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_lists_without_a_group_with_a_target_have_no_ndkl_but_are_not_diverse():
+    """u2 has a and c, u1 only the unknown item e, u3 nothing; u2's NDKL is ln 2 / (1 + LOG3)."""
+    across = audit(by_hand(lists_of(u1=["e"], u2=["a", "c"], u3=[])), small_config())["overall"][
+        "across_groups"
+    ]
+    assert across["diversity"]["value"] == pytest.approx(1 / 3)
+    assert across["diversity"]["count"] == 3
+    assert across["ndkl"]["value"] == pytest.approx(math.log(2) / (1 + LOG3))
+    assert across["ndkl"]["count"] == 1
+
+
+def test_a_group_that_nobody_sees_has_no_skew():
+    """The skew of f is minus infinity, which JSON does not know; m is ln 2 ahead."""
+    across = audit(by_hand(lists_of(u1=["c"], u2=["d"], u3=["c"])), small_config())["overall"][
+        "across_groups"
+    ]
+    assert across["min_skew"] is None
+    assert across["max_skew"]["value"] == pytest.approx(math.log(2))
 
 
 def test_only_the_first_ranks_count_and_short_lists_are_allowed():
@@ -125,6 +179,7 @@ def test_without_groups_only_quality_is_audited():
     report = audit(measured, config)
     assert report["groups"] == {}
     assert report["overall"]["groups"] == {}
+    assert "across_groups" not in report["overall"]
     assert report["overall"]["quality"]["recall@2"]["value"] == pytest.approx(0.75)
 
 
@@ -174,7 +229,7 @@ class TestSuppression:
         audited, compared = (r["slices"]["gender"]["F"] for r in report)
         assert audited["users"] == 20
         assert audited["users_with_positives"] is None
-        assert audited["quality"] == {"recall@2": None, "ndcg@2": None}
+        assert audited["quality"] == dict.fromkeys(["recall@2", "ndcg@2", "mrr@2", "hit_rate@2"])
         assert audited["groups"]["f"]["exposure_ratio"] is not None
         assert compared["quality"]["ndcg@2"] == {"difference": None, "relative": None}
 
@@ -201,6 +256,15 @@ class TestCompare:
         assert found["relative"]["value"] == pytest.approx(now / was - 1)
         was, now = (cell["groups"]["female"]["exposure_ratio"]["value"] for cell in (old, new))
         assert change["groups"]["female"]["exposure_ratio"]["value"] == pytest.approx(now - was)
+
+    def test_measures_across_groups_change_by_their_difference(self, runs):
+        config, before, after = runs
+        old, new = (audit(run, config)["overall"]["across_groups"] for run in (before, after))
+        change = compare(before, after, config)["overall"]["across_groups"]
+        assert list(change) == ["min_skew", "max_skew", "awrf", "diversity", "ndkl"]
+        for name, figure in change.items():
+            assert figure["value"] == pytest.approx(new[name]["value"] - old[name]["value"])
+            assert figure["count"] == 400
 
     def test_a_run_does_not_differ_from_itself_in_any_resample(self, runs):
         """The draws are paired: were they not, the interval would not be a point."""

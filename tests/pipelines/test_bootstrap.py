@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.audit.bootstrap import percentile_interval, resampled_sums
+from pipelines.audit.bootstrap import estimate, percentile_interval, resampled_sums
 
 
 def test_interval_of_a_ratio_agrees_with_scipy():
@@ -53,9 +53,31 @@ def test_more_resamples_than_fit_in_a_block():
 
 def test_percentile_interval_by_hand():
     """Of 0, 1, …, 100 the central 90 % lie between 5 and 95; undefined draws do not count."""
-    draws = np.append(np.arange(101.0), [np.nan, np.inf])
+    draws = np.append(np.arange(101.0), [np.nan, np.nan])
     assert percentile_interval(draws, 0.9) == (pytest.approx(5.0), pytest.approx(95.0))
 
 
 def test_percentile_interval_of_nothing_is_undefined():
     assert np.isnan(percentile_interval(np.array([np.nan]), 0.95)).all()
+
+
+def test_an_end_that_infinite_draws_reach_is_not_finite():
+    """2 of 102 draws are beyond the 1 % that is cut off below, but within 5 %."""
+    draws = np.append(np.arange(100.0), [-np.inf, -np.inf])
+    low, high = percentile_interval(draws, 0.98)
+    assert not np.isfinite(low)
+    assert np.isfinite(high)
+    assert np.isfinite(percentile_interval(draws, 0.9)).all()
+
+
+def test_an_estimate_is_a_figure_only_if_all_of_it_is_finite():
+    """Of 0, 1, …, 100 the central 90 % lie between 5 and 95."""
+    draws = np.arange(101.0)
+    assert estimate(50.0, draws, 0.9, count=7) == {
+        "value": 50.0,
+        "low": pytest.approx(5.0),
+        "high": pytest.approx(95.0),
+        "count": 7,
+    }
+    assert estimate(float("-inf"), draws, 0.9, count=7) is None
+    assert estimate(50.0, np.full(9, np.nan), 0.9, count=7) is None

@@ -143,6 +143,36 @@ def test_page_has_a_plot_per_group(page):
         assert f"{plot}-title" in parsed.ids
 
 
+def test_page_says_what_the_vectors_give_away(page):
+    assert "The vectors of users give gender away" in page
+    assert "The vectors of users do not clearly give age away" in page
+    rows = dict(re.findall(r'<th scope="row">(gender|age)</th>(.*?)</tr>', page, re.DOTALL))
+    # Without and with the regularizer, for both ways to count.
+    assert rows["gender"].count('class="num clear"') == 4
+    assert rows["age"].count('class="num clear"') == 0
+
+
+def test_page_withholds_attributes_of_too_few_users(report):
+    withheld = {"side": "users", "attribute": "religion", "suppressed": True}
+    runs = [run | {"leakage": [withheld]} for run in report["runs"]]
+    text = render(report | {"runs": runs})
+    assert not Page(text).open
+    assert "withheld: fewer than two labels of at least 20 users" in text
+    assert "give religion away" not in text
+
+
+def test_page_has_more_measures_with_their_meaning(page, report):
+    table = page[page.index("more-table") :]
+    table = table[: table.index("</table>")]
+    rows = re.findall(r'<tr>\s*<th scope="row">(.*?)</th>.*?</tr>', table, re.DOTALL)
+    assert rows == [
+        *("recall@20", "NDCG@20", "MRR@20", "hit rate@20", "MRR@100", "hit rate@100"),
+        *("min skew", "max skew", "AWRF", "diversity", "NDKL"),
+    ]
+    assert table.count('<td class="meaning">') == len(rows)
+    assert all(report["runs"][-1]["overall"]["across_groups"].values())
+
+
 def test_page_follows_light_dark_and_paper(page):
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page

@@ -54,6 +54,8 @@ PAIR = report(BEFORE, AFTER, comparison=CHANGE)
         (wording.whole_share, 0.926, f"93{SPACE}%"),
         (wording.ratio_change, 0.518, "+0.52"),
         (wording.ratio_change, -0.001, "0.00"),
+        (wording.fine, 0.99618, "0.9962"),
+        (wording.fine_change, -0.01184, "−0.0118"),
         (wording.relative_change, -0.0118, f"−1.2{SPACE}%"),
     ],
 )
@@ -61,10 +63,21 @@ def test_numbers_are_written_for_people(form, value, text):
     assert form(value) == text
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("ndcg@20", "NDCG@20"), ("hit_rate@5", "hit rate@5"), ("min_skew", "min skew")],
+)
+def test_measures_are_named_for_people(name, text):
+    assert wording.measure_name(name) == text
+
+
 def test_intervals():
     assert wording.with_interval(figure(0.93, 0.91, 0.95), wording.ratio) == "0.93 (0.91–0.95)"
     assert wording.with_interval(figure(-0.012, -0.019, -0.005), wording.relative_change) == (
         f"−1.2{SPACE}% (−1.9 to −0.5{SPACE}%)"
+    )
+    assert wording.with_interval(figure(0.0, 0.0, 0.021), wording.ratio_change) == (
+        "0.00 (0.00 to +0.02)"
     )
     assert wording.with_interval(None, wording.ratio) == "–"
 
