@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 import fairness_losses
@@ -12,8 +13,7 @@ from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.regularizers.base import Regularizer
 from fairness_losses.targets import target_shares
-from towers.batches import PairBatches, UserBatches
-from towers.config import ModelConfig, TrainingConfig
+from towers.config import ITEM_ID, ModelConfig, TrainingConfig
 from towers.model import FairRetrievalModel
 from towers.objectives import Objective, PairObjective, UserObjective
 from towers.retrieval_loss import RetrievalLoss
@@ -22,11 +22,26 @@ from towers.user_loss import UserLoss
 
 _STEPS_PER_EXECUTION = 16
 
+_LAST_RATE = 0.02
+"""Learning rate at the end of a cosine schedule, as a share of the highest."""
+
 
 def build_model(
-    config: ModelConfig, data: TrainingData, seed: int, fairness: FairnessConfig | None
+    config: ModelConfig,
+    data: TrainingData,
+    seed: int,
+    fairness: FairnessConfig | None,
+    num_steps: int,
 ) -> FairRetrievalModel:
-    """Returns the compiled model; its variables are created by the first batch."""
+    """Returns the compiled model, its variables created, so that they can be restored.
+
+    Args:
+        config: Features, towers and optimisation.
+        data: What it will be trained on.
+        seed: Of the catalogue samples.
+        fairness: Target and regularizer.
+        num_steps: Length of the training.
+    """
     training = config.training
     sample = regularizer = None
     if training.catalogue_sample:
@@ -42,19 +57,36 @@ def build_model(
         regularizer,
         fairness.weight if fairness else 0.0,
         fairness.queries if fairness else 0,
+        training.learned_temperature,
     )
     model.compile(
-        optimizer=tf.keras.optimizers.Adam(training.learning_rate),
+        optimizer=tf.keras.optimizers.Adam(_learning_rate(training, num_steps)),
         steps_per_execution=_STEPS_PER_EXECUTION,
     )
+    first = {name: column[:1] for name, column in data.users.columns.items()}
+    model.query_tower(first, training=True)
+    model.embed_candidates(tf.constant([0]), training=True)
+    catalogue = data.catalogue
+    if config.towers.bias and ITEM_ID in catalogue.columns and catalogue.frequency is not None:
+        numbers = catalogue.columns[ITEM_ID]
+        model.candidate_tower.start_from_popularity(numbers, catalogue.frequency)
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
-def create_variables(model: FairRetrievalModel, batches: PairBatches | UserBatches) -> None:
-    """Creates the variables of a model and its optimizer, so that they can be restored."""
-    first = batches.gather(tf.constant([0]), tf.constant(0, tf.int64))
-    model.compute_loss(first, training=True)
-    model.optimizer.build(model.trainable_variables)
+def _learning_rate(
+    training: TrainingConfig, num_steps: int
+) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
+    if training.schedule == "constant":
+        return training.learning_rate
+    warmup = int(training.warmup * num_steps)
+    return tf.keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else training.learning_rate,
+        decay_steps=max(1, num_steps - warmup),
+        alpha=_LAST_RATE,
+        warmup_target=training.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
 
 
 def _objective(
@@ -80,13 +112,15 @@ def build_regularizer(
     offered: dict[str, Any] = {"labels": groups.labels}
     if "target" in accepted:
         offered["target"] = target_shares(groups, fairness.target, data.catalogue.frequency)
+    if "excluded" in accepted and not fairness.target.include_unknown:
+        offered["excluded"] = np.flatnonzero(groups.is_unknown).tolist()
     if "temperature" in accepted:
         offered["temperature"] = fairness.temperature
     if "depth" in accepted:
         offered["depth"] = _steered_depth(fairness, training, len(data.catalogue))
     if "num_slices" in accepted:
         offered["num_slices"] = len(slice_membership(data.users, fairness.slices)[0])
-    regularizer = fairness_losses.get(name, **offered, **fairness.options)
+    regularizer = fairness_losses.get(name, **(offered | fairness.options))
     if "slices" in regularizer.needs and not fairness.slices:
         raise InvalidInputError(
             f"`{name}` compares slices of the users: name their columns in `fairness.slices`."

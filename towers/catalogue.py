@@ -19,11 +19,18 @@ from towers.config import (
     USER_ID,
     CategoricalFeature,
     Feature,
+    HistoryFeature,
     IdFeature,
     NumericFeature,
     VectorFeature,
 )
-from towers.features import FeatureLayer, FeatureStatistics, build_feature, lookup_columns
+from towers.features import (
+    FeatureLayer,
+    FeatureStatistics,
+    build_feature,
+    item_ids,
+    lookup_columns,
+)
 
 SLICE_PREFIX = "slice."
 """Columns of the users table that begin so are demographic slices: audited, never an input."""
@@ -68,30 +75,55 @@ class EntityTable:
 
 
 def build_features(
-    features: Sequence[Feature], table_path: pathlib.Path, vocabularies: pathlib.Path, dim: int
+    features: Sequence[Feature],
+    table_path: pathlib.Path,
+    vocabularies: pathlib.Path,
+    dim: int,
+    candidate_layers: Sequence[FeatureLayer] = (),
 ) -> list[FeatureLayer]:
-    """Builds one side's features from its table and the training vocabularies."""
+    """Builds one side's features from its table and the training vocabularies.
+
+    Args:
+        features: Settings of the side's features.
+        table_path: Its table.
+        vocabularies: Folder of the values seen in training.
+        dim: Dimension of the embeddings.
+        candidate_layers: The other side's features, for a history of items among these.
+    """
+    items = item_ids(candidate_layers)
     names = [f.column for f in features if isinstance(f, NumericFeature | VectorFeature)]
     table = pq.read_table(table_path, columns=names) if names else None
     layers = []
     for feature in features:
-        layers.append(build_feature(feature, _statistics(feature, table, vocabularies), dim))
+        # The items of a history are numbered by the candidate tower, where that knows them.
+        known = isinstance(feature, HistoryFeature) and items is not None
+        found = FeatureStatistics() if known else _statistics(feature, table, vocabularies)
+        layers.append(build_feature(feature, found, dim, items))
     return layers
 
 
 def _statistics(
     feature: Feature, table: pa.Table | None, vocabularies: pathlib.Path
 ) -> FeatureStatistics:
+    if isinstance(feature, HistoryFeature):
+        return FeatureStatistics(vocabulary=_vocabulary(vocabularies, ITEM_ID))
     if isinstance(feature, IdFeature | CategoricalFeature):
-        values = pq.read_table(vocabularies / f"{feature.column}.parquet", columns=["value"])
-        # The empty string is how padding is written, so it cannot be a category.
-        return FeatureStatistics(vocabulary=[v for v in values["value"].to_pylist() if v])
+        hashed = feature.bins is not None
+        return FeatureStatistics(
+            vocabulary=() if hashed else _vocabulary(vocabularies, feature.column)
+        )
     if table is not None and isinstance(feature, NumericFeature):
         numbers = table[feature.column].to_numpy().astype(np.float64)
         return FeatureStatistics(mean=float(numbers.mean()), variance=float(numbers.var()))
     if table is not None and isinstance(feature, VectorFeature):
         return FeatureStatistics(length=len(table[feature.column][0]))
     return FeatureStatistics()
+
+
+def _vocabulary(folder: pathlib.Path, column: str) -> list[str]:
+    values = pq.read_table(folder / f"{column}.parquet", columns=["value"])
+    # The empty string is how padding is written, so it cannot be a category.
+    return [value for value in values["value"].to_pylist() if value]
 
 
 def read_catalogue(examples_dir: pathlib.Path, layers: Sequence[FeatureLayer]) -> EntityTable:
@@ -152,13 +184,22 @@ def _padded(lists: pa.ListArray) -> np.ndarray:
 def _look_up(table: pa.Table, layers: Sequence[FeatureLayer]) -> dict[str, np.ndarray]:
     if not layers:
         return {}
-    raw = raw_columns(table, layers)
     look_up = tf.function(lambda columns: lookup_columns(layers, columns), reduce_retracing=True)
     parts: list[Mapping[str, np.ndarray]] = []
     for start in range(0, max(1, table.num_rows), _LOOKUP_BATCH):
-        batch = {k: tf.constant(v[start : start + _LOOKUP_BATCH]) for k, v in raw.items()}
-        parts.append({k: v.numpy() for k, v in look_up(batch).items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in raw}
+        # Padded strings take far more memory than their numbers: never those of the whole table.
+        raw = raw_columns(table.slice(start, _LOOKUP_BATCH), layers)
+        found = look_up({name: tf.constant(column) for name, column in raw.items()})
+        parts.append({name: column.numpy() for name, column in found.items()})
+    return {name: stack_padded([part[name] for part in parts]) for name in parts[0]}
+
+
+def stack_padded(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins looked-up columns whose number of values per row may differ, padding with zeros."""
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in parts])
 
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:

@@ -45,16 +45,13 @@ class ExportedTower:
 
     def embed(self, table: pa.Table) -> np.ndarray:
         """Returns the vectors of all rows, float32 `[num_rows, dim]`."""
-        raw = self.raw(table)
+        # Padded strings take far more memory than Arrow's: never those of the whole table.
         batches = range(0, max(1, table.num_rows), _BATCH)
-        return np.concatenate(
-            [
-                self._signature(
-                    **{
-                        name: tf.constant(column[start : start + _BATCH], self._specs[name].dtype)
-                        for name, column in raw.items()
-                    }
-                )["embedding"].numpy()
-                for start in batches
-            ]
-        )
+        return np.concatenate([self._embed(table.slice(start, _BATCH)) for start in batches])
+
+    def _embed(self, table: pa.Table) -> np.ndarray:
+        raw = {
+            name: tf.constant(column, self._specs[name].dtype)
+            for name, column in self.raw(table).items()
+        }
+        return self._signature(**raw)["embedding"].numpy()

@@ -34,6 +34,7 @@ class FairRetrievalModel(tfrs.Model):
         regularizer: Steers group exposure; none trains for relevance alone.
         weight: Factor of the regularizer.
         regularized_queries: Queries of a batch that the regularizer sees, at most.
+        learned_temperature: Whether the temperature of the objective is multiplied by a variable.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class FairRetrievalModel(tfrs.Model):
         regularizer: Regularizer | None = None,
         weight: float = 1.0,
         regularized_queries: int = 256,
+        learned_temperature: bool = False,
     ) -> None:
         super().__init__()
         if regularizer is not None and sample is None:
@@ -60,6 +62,9 @@ class FairRetrievalModel(tfrs.Model):
         self._regularizer = regularizer
         self._weight = weight
         self._regularized_queries = regularized_queries
+        self._log_sharpness = (
+            tf.Variable(0.0, name="log_sharpness") if learned_temperature else None
+        )
         names = ["retrieval_loss"] + (["regularizer"] if regularizer else [])
         self._means = {name: tf.keras.metrics.Mean(name) for name in names}
 
@@ -68,7 +73,10 @@ class FairRetrievalModel(tfrs.Model):
         query = self.query_tower(inputs["query"], training=training)
         sample = self._draw_sample(training)
         loss = self._objective(
-            query, inputs, sample, lambda rows: self.embed_candidates(rows, training)
+            self._sharpened(query),
+            inputs,
+            sample,
+            lambda rows: self.embed_candidates(rows, training),
         )
         self._means["retrieval_loss"].update_state(loss)
         if self._regularizer is None or sample is None:
@@ -81,6 +89,12 @@ class FairRetrievalModel(tfrs.Model):
         """Returns the vectors of items, float32 `[n, dim]`, given their rows, int `[n]`."""
         columns = {name: tf.gather(column, rows) for name, column in self._columns.items()}
         return self.candidate_tower(columns, training=training)
+
+    def _sharpened(self, query: tf.Tensor) -> tf.Tensor:
+        """Scales queries so that scores over the given temperature are over the learned one."""
+        if self._log_sharpness is None:
+            return query
+        return query * tf.exp(self._log_sharpness)
 
     def _draw_sample(self, training: bool) -> CatalogueNegatives | None:
         if self._sample is None:

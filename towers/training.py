@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ import tensorflow as tf
 from fairness_losses.config import FairnessConfig
 from fairness_losses.targets import target_shares
 from towers.batches import epochs_of, steps_per_epoch
-from towers.building import build_model, create_variables
+from towers.building import build_model
 from towers.checkpointing import EpochCheckpoint
 from towers.config import ModelConfig, TrainingConfig
 from towers.evaluation import evaluate
@@ -20,6 +21,9 @@ from towers.tower import ServedTower, Tower
 from towers.training_data import TrainingData
 
 _EMBED_BATCH = 65_536
+
+_STEPS_PER_LOG = 64
+"""Steps from one entry of losses, group counts and exposures in TensorBoard to the next."""
 
 
 def train(
@@ -53,29 +57,49 @@ def train(
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     training = config.training
-    data = TrainingData.load(config, examples_dir)
-    model = build_model(config, data, seed, fairness)
-    batches = data.batches(config, fairness, seed)
-    create_variables(model, batches)
-    measure = _evaluation(model, data, training, fairness)
-    checkpoint = EpochCheckpoint(model, out_dir, measure)
-    first_epoch = checkpoint.resume()
-    if first_epoch < training.epochs:
-        model.fit(
-            epochs_of(batches, training.batch_size, seed, first_epoch, training.epochs),
-            steps_per_epoch=steps_per_epoch(batches, training.batch_size),
-            initial_epoch=first_epoch,
-            epochs=training.epochs,
-            callbacks=[
-                checkpoint,
-                tf.keras.callbacks.TensorBoard(out_dir / "tensorboard", write_graph=False),
-                *callbacks,
-            ],
-            verbose=0,
-        )
+    with _precision(training.precision), _strategy(training.strategy).scope():
+        data = TrainingData.load(config, examples_dir)
+        batches = data.batches(config, fairness, seed)
+        steps = steps_per_epoch(batches, training.batch_size)
+        model = build_model(config, data, seed, fairness, steps * training.epochs)
+        checkpoint = EpochCheckpoint(model, out_dir, _evaluation(model, data, training, fairness))
+        first_epoch = checkpoint.resume()
+        if first_epoch < training.epochs:
+            model.fit(
+                epochs_of(batches, training.batch_size, seed, first_epoch, training.epochs),
+                steps_per_epoch=steps,
+                initial_epoch=first_epoch,
+                epochs=training.epochs,
+                callbacks=[checkpoint, _tensorboard(out_dir), *callbacks],
+                verbose=0,
+            )
     ServedTower(model.query_tower).save(str(out_dir / "query_tower"))
     ServedTower(model.candidate_tower).save(str(out_dir / "candidate_tower"))
     return checkpoint.history
+
+
+@contextlib.contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _strategy(name: str) -> tf.distribute.Strategy:
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multi_worker_mirrored":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _tensorboard(out_dir: pathlib.Path) -> tf.keras.callbacks.TensorBoard:
+    return tf.keras.callbacks.TensorBoard(
+        out_dir / "tensorboard", write_graph=False, update_freq=_STEPS_PER_LOG
+    )
 
 
 def _evaluation(

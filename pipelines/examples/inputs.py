@@ -10,7 +10,7 @@ from fairness_losses.config import GroupsConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, SliceConfig, TableSource
 from pipelines.examples.readers import Chunk, check_columns, column_names, find_files, plan_chunks
-from towers.config import ITEM_ID, USER_ID, Feature, IdFeature
+from towers.config import ITEM_ID, USER_ID, Feature, HistoryFeature, IdFeature
 
 TIMESTAMP = "timestamp"
 """Name of the time in the examples."""
@@ -190,7 +190,7 @@ def _plan_table(
         return None
     files = find_files(source.path, f"data.{name}.path")
     tower = "query" if name == "users" else "candidate"
-    columns = tuple(f for f in features if not isinstance(f, IdFeature))
+    columns = tuple(f for f in features if not isinstance(f, IdFeature | HistoryFeature))
     needed = {
         **{s.column: "slices" for s in slices if s.column},
         **dict.fromkeys(groups.columns if groups else [], "groups.columns"),
@@ -224,6 +224,8 @@ def _check_features(
                 f"`features.{tower}`: `{column}` cannot be the name of a feature, since it is "
                 "taken in the examples or holds `/`. Rename the column."
             )
+        elif isinstance(feature, HistoryFeature):
+            continue  # Made from the log, and in no example.
         elif own is None:
             raise InvalidInputError(
                 f"`features.{tower}` names `{column}`, a column of the {table} table, but there "

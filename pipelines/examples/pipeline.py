@@ -106,6 +106,8 @@ def _assemble(
     pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: pathlib.Path
 ) -> None:
     num_shards = _num_shards(inputs.log)
+    history = config.features.history
+    max_history = history.max_items if history else 0
     log = (
         pipeline
         | "Chunks of the log" >> beam.Create(inputs.log.chunks)
@@ -126,7 +128,7 @@ def _assemble(
         | "Find thresholds" >> beam.Map(steps.find_thresholds, config.split)
     )
     shards = joined[GOOD] | "Write shards" >> beam.ParDo(
-        steps.WriteShard(config.split, out_dir, num_shards),
+        steps.WriteShard(config.split, out_dir, num_shards, max_history),
         users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(steps.encode_table)),
         items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(steps.encode_table)),
         thresholds=AsSingleton(thresholds),

@@ -18,6 +18,7 @@ from apache_beam.pvalue import TaggedOutput
 from pipelines.config import SplitConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import PARTS, check_interactions
+from pipelines.examples.histories import last_choices
 from pipelines.examples.inputs import TIMESTAMP, Log, Table
 from pipelines.examples.joins import ITEM_ROW, USER_ROW, join_ids
 from pipelines.examples.readers import Chunk, read_chunk
@@ -103,8 +104,11 @@ class JoinShard(beam.DoFn):
 class WriteShard(beam.DoFn):
     """A joined shard to the example files of every part."""
 
-    def __init__(self, split: SplitConfig, out_dir: pathlib.Path, num_shards: int) -> None:
+    def __init__(
+        self, split: SplitConfig, out_dir: pathlib.Path, num_shards: int, max_history: int
+    ) -> None:
         self._split, self._out_dir, self._num_shards = split, out_dir, num_shards
+        self._max_history = max_history
 
     def process(
         self,
@@ -130,6 +134,7 @@ class WriteShard(beam.DoFn):
             written,
             user_counts=count_rows(train[USER_ROW].to_numpy()),
             item_counts=count_rows(train[ITEM_ROW].to_numpy()),
+            choices=to_bytes(last_choices(train, self._max_history)),
         )
 
 

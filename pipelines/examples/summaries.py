@@ -16,10 +16,19 @@ import pyarrow.parquet as pq
 
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.groups import Groups
+from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import REASON
+from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.readers import FILE, ROW
-from towers.config import ITEM_ID, USER_ID, CategoricalFeature, FeaturesConfig, IdFeature
+from towers.config import (
+    ITEM_ID,
+    USER_ID,
+    CategoricalFeature,
+    Feature,
+    FeaturesConfig,
+    IdFeature,
+)
 
 _MESSAGE_REASONS = 5
 
@@ -32,11 +41,14 @@ class ShardReport:
         written: Part to number of examples.
         user_counts: Row of the users table and number of training examples, int64 `[2, n]`.
         item_counts: The same for items.
+        choices: What `histories.last_choices` found, as Arrow bytes; no rows without a history
+            feature.
     """
 
     written: dict[str, int]
     user_counts: np.ndarray
     item_counts: np.ndarray
+    choices: bytes
 
 
 def count_rows(rows: np.ndarray) -> np.ndarray:
@@ -65,16 +77,17 @@ def write_summaries(
     item_counts = _total((r.item_counts for r in reports), len(items))
     frequency = pa.array(item_counts)
     pq.write_table(items.add_column(2, FREQUENCY, frequency), folder / "catalogue.parquet")
-    pq.write_table(users, folder / "users.parquet")
+    pq.write_table(_with_history(users, items, reports, features), folder / "users.parquet")
     (folder / "vocabularies").mkdir(exist_ok=True)
-    for table, counts, side in (
-        (users, user_counts, features.query),
-        (items, item_counts, features.candidate),
+    # Items of a history are numbered even if the candidate tower does not see their ids.
+    of_history = {ITEM_ID} if features.history else set()
+    for table, counts, columns in (
+        (users, user_counts, _numbered_columns(features.query)),
+        (items, item_counts, _numbered_columns(features.candidate) | of_history),
     ):
-        for feature in side:
-            if isinstance(feature, IdFeature | CategoricalFeature):
-                path = folder / "vocabularies" / f"{feature.column}.parquet"
-                pq.write_table(_vocabulary(table[feature.column], counts), path)
+        for column in columns:
+            path = folder / "vocabularies" / f"{column}.parquet"
+            pq.write_table(_vocabulary(table[column], counts), path)
     write_json(folder / "groups.json", _group_shares(items, item_counts))
 
 
@@ -153,6 +166,23 @@ def _most_common(reasons: Mapping[str, int], dead_letters: pathlib.Path) -> str:
             first.setdefault(letter["reason"], f"{letter['file']}, row {letter['row']}")
     most = list(reasons.items())[:_MESSAGE_REASONS]
     return "; ".join(f"{reason} ({count:,}, first in {first[reason]})" for reason, count in most)
+
+
+def _with_history(
+    users: pa.Table, items: pa.Table, shards: Sequence[ShardReport], features: FeaturesConfig
+) -> pa.Table:
+    """The users table with the column of its history feature, if there is one."""
+    if features.history is None:
+        return users
+    choices = (from_bytes(shard.choices) for shard in shards)
+    lists = history_column(choices, len(users), items[ITEM_ID].combine_chunks())
+    return users.append_column(features.history.column, lists)
+
+
+def _numbered_columns(features: Sequence[Feature]) -> set[str]:
+    """Columns whose values have an embedding each; hashed ones need no vocabulary."""
+    kinds = IdFeature | CategoricalFeature
+    return {f.column for f in features if isinstance(f, kinds) and f.bins is None}
 
 
 def _total(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.audit.figures import audit, compare, measure
+from pipelines.audit.leakage import leakage
 from pipelines.config import RunConfig
 from pipelines.report.build import build_report
 
@@ -58,6 +59,16 @@ def world(num_users: int = 2400, num_items: int = 800, depth: int = 100, seed: i
     }
 
 
+def vectors_of(tables: dict, dim: int = 8, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of users, which give their gender away but not their age, and of items."""
+    rng = np.random.default_rng(seed)
+    queries = rng.normal(size=(len(tables["users"]), dim))
+    queries[:, 0] += 1.5 * (tables["users"]["slice.gender"].to_numpy() == "F")
+    items = rng.normal(size=(len(tables["catalogue"]), dim))
+    items[:, 1] += tables["catalogue"]["group"].to_numpy() == "female"
+    return queries, items
+
+
 def extra() -> dict:
     """What other stages tell the report."""
     recall = {"female": 0.962, "male": 0.981, "mixed": 0.947, "unknown": 0.968}
@@ -109,9 +120,11 @@ def report(settings: RunConfig | None = None, **size) -> dict:
         measure(tables[name], *shared, settings, {"variant": variant})
         for name, variant in (("before", "without_regularizer"), ("after", "exposure_parity"))
     )
+    queries, items = vectors_of(tables)
+    vectors = leakage(tables["users"], queries, tables["catalogue"], items, settings)
     return build_report(
         settings,
-        [audit(before, settings), audit(after, settings)],
+        [audit(run, settings) | {"leakage": vectors} for run in (before, after)],
         compare(before, after, settings),
         extra(),
     )

@@ -128,7 +128,7 @@ def test_a_missing_key_is_named(tmp_path, content, message):
         (
             {"features": {"query": [{"kind": "numric", "column": "a"}]}},
             "`features.query.0.kind` should be one of 'id', 'categorical', 'numeric', 'text', "
-            "'vector'. Received: 'numric'.",
+            "'vector', 'history'. Received: 'numric'.",
         ),
         ({"data": "foo"}, "`data` should be a mapping of keys to values. Received: 'foo'."),
         (

@@ -105,7 +105,7 @@ class TestRawColumn:
 def test_features_of_every_kind_are_looked_up_once(examples_dir):
     """Years have mean 2000 and variance 200 / 3; `drama` and `war` occur twice each in training."""
     items = read_catalogue(examples_dir, candidate_layers(examples_dir))
-    np.testing.assert_array_equal(items.columns["item_id"], [1, 0, 2])
+    np.testing.assert_array_equal(items.columns["item_id"], [2, 1, 3])
     np.testing.assert_array_equal(items.columns["genres"], [[2, 3], [3, 0], [0, 0]])
     np.testing.assert_allclose(items.columns["year"], [-(1.5**0.5), 0, 1.5**0.5], rtol=1e-6)
     assert items.columns["title"].shape == (3, 16)

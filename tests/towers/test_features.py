@@ -39,18 +39,18 @@ def look_up(feature: FeatureLayer, raw: list) -> np.ndarray:
 
 
 class TestId:
-    def test_ids_are_numbered_from_1_and_unseen_ones_are_0(self):
+    def test_ids_are_numbered_from_2_and_unseen_ones_are_1(self):
         looked_up = look_up(user_id("u1", "u2"), ["u2", "stranger", "u1", ""])
-        np.testing.assert_array_equal(looked_up, [2, 0, 1, 0])
+        np.testing.assert_array_equal(looked_up, [3, 1, 2, 1])
         assert looked_up.dtype == np.int32
 
     def test_every_id_is_its_own_whatever_characters_it_holds(self):
         looked_up = look_up(user_id(*ODD_IDS), [*ODD_IDS, "a", "A B", "unk"])
-        np.testing.assert_array_equal(looked_up, [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0])
+        np.testing.assert_array_equal(looked_up, [2, 3, 4, 5, 6, 7, 8, 9, 1, 1, 1])
 
     def test_the_most_frequent_id_may_be_called_like_the_unknown_token_of_keras(self):
         looked_up = look_up(user_id("[UNK]", "u1"), ["[UNK]", "u1", "stranger"])
-        np.testing.assert_array_equal(looked_up, [1, 2, 0])
+        np.testing.assert_array_equal(looked_up, [2, 3, 1])
 
     def test_unseen_ids_share_one_embedding(self):
         feature = user_id("u1")
@@ -58,6 +58,38 @@ class TestId:
         assert vectors.shape == (3, 3)
         np.testing.assert_array_equal(vectors[0], vectors[1])
         assert (vectors[0] != vectors[2]).all()
+
+    def test_ids_can_be_hashed_into_a_fixed_number_of_embeddings(self):
+        """10,000 ids in 50 bins: 200 a bin, give or take 14; padding and unseen are 0 and 1."""
+        feature = layer(IdFeature(kind="id", column="user_id", bins=50))
+        looked_up = look_up(feature, [f"u{i}" for i in range(10_000)])
+        assert looked_up.dtype == np.int32
+        counts = np.bincount(looked_up, minlength=52)
+        assert counts[:2].tolist() == [0, 0]
+        assert 140 < counts[2:].min() <= counts.max() < 260
+        assert feature.embedding.embeddings.shape == (52, 3)
+        np.testing.assert_array_equal(look_up(feature, [""]), [1])
+
+    def test_dropout_puts_unseen_ids_into_the_place_of_known_ones_in_training_only(self):
+        """Of 10,000 ids 30 % are replaced: 3,000, give or take 46."""
+        feature = layer(IdFeature(kind="id", column="user_id", dropout=0.3), vocabulary=["u1"])
+        unseen, known = feature(tf.constant([1, 2])).numpy()
+        ids = tf.fill([10_000], 2)
+        vectors = feature(ids, training=True).numpy()
+        replaced = (vectors == unseen).all(axis=1)
+        assert (replaced | (vectors == known).all(axis=1)).all()
+        assert 2700 < replaced.sum() < 3300
+        np.testing.assert_array_equal(feature(ids), np.tile(known, [10_000, 1]))
+
+    def test_dropout_trains_the_embedding_of_unseen_ids(self):
+        """The gradient of the sum is how often each embedding stands there."""
+        feature = layer(IdFeature(kind="id", column="user_id", dropout=0.5), vocabulary=["u1"])
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(feature(tf.fill([100], 2), training=True))
+        gradient = tf.convert_to_tensor(tape.gradient(total, feature.embedding.embeddings))
+        unseen, known = gradient[1, 0].numpy(), gradient[2, 0].numpy()
+        assert unseen + known == 100
+        assert 25 < unseen < 75
 
 
 class TestCategorical:
@@ -80,6 +112,13 @@ class TestCategorical:
         np.testing.assert_allclose(embed(2, 3, 0), expected, rtol=1e-6)
         np.testing.assert_array_equal(embed(0, 0, 0), np.zeros(3))
         assert embed(1).any()
+
+    def test_categories_can_be_hashed(self):
+        feature = layer(CategoricalFeature(kind="categorical", column="genres", bins=1000))
+        looked_up = look_up(feature, [["war", "drama"], ["drama", ""]])
+        assert looked_up[0, 1] == looked_up[1, 0] != looked_up[0, 0]
+        assert looked_up[1, 1] == 0
+        assert (looked_up.ravel()[:3] >= 2).all()
 
 
 class TestText:
@@ -106,6 +145,28 @@ class TestText:
     def test_words_beyond_the_limit_are_left_out(self):
         four, more = look_up(title(max_words=4), ["a b c d", "a b c d e f"])
         np.testing.assert_array_equal(four, more)
+
+    def test_pairs_of_words_are_values_too(self):
+        """`a b c` has 3 words and the pairs `a b` and `b c`; 4 words would have 4 and 3."""
+        feature = layer(
+            TextFeature(kind="text", column="title", bins=100_000, max_words=4, ngrams=2)
+        )
+        looked_up = look_up(feature, ["A b, c", "b c", "c b", "a", "", "a b c d e"])
+        assert looked_up.shape == (6, 7)
+        assert (looked_up > 0).sum(axis=1).tolist() == [5, 3, 3, 1, 0, 7]
+        first, pair, turned = (set(row[row > 0]) for row in looked_up[:3])
+        assert pair < first
+        assert len(pair & turned) == 2  # The words, but not the pair.
+        assert look_up(feature, ["ab"])[0, 0] not in first  # `a b` is no word.
+
+    def test_words_alone_have_the_bins_they_have_beside_pairs(self):
+        pairs = layer(TextFeature(kind="text", column="title", bins=1000, ngrams=2))
+        words = look_up(title(max_words=16), ["a b c"])
+        np.testing.assert_array_equal(look_up(pairs, ["a b c"])[0, :3], words[0, :3])
+
+    def test_sequences_longer_than_a_text_may_be_are_left_out(self):
+        long = TextFeature(kind="text", column="title", bins=1000, max_words=2, ngrams=5)
+        assert look_up(layer(long), ["a b c"]).shape == (1, 3)
 
     def test_texts_of_punctuation_alone_are_zeros(self):
         feature = title()
@@ -142,6 +203,12 @@ class TestVector:
         assert style(raw).shape == (2, 5)
         assert style.raw_spec.shape.as_list() == [None, 2]
 
+    def test_vectors_can_be_brought_to_length_1(self):
+        """3, 4 has length 5."""
+        style = VectorFeature(kind="vector", column="style", normalize=True)
+        looked_up = layer(style, length=2).lookup(tf.constant([[3.0, 4.0], [0.0, 0.0]]))
+        np.testing.assert_allclose(looked_up, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+
 
 def test_lookup_columns_looks_up_each_feature_in_its_own_column():
     columns = {
@@ -163,6 +230,8 @@ def test_a_missing_column_is_named_along_with_those_given():
     ("feature", "raw"),
     [
         (user_id("u1"), ["u1", "x"]),
+        (layer(IdFeature(kind="id", column="user_id", bins=9)), ["u1", ""]),
+        (layer(TextFeature(kind="text", column="title", ngrams=3)), ["a b c d", ""]),
         (genres("war"), [["war", "x"], ["", ""]]),
         (title(), ["a war", ""]),
         (layer(NumericFeature(kind="numeric", column="n"), variance=4.0), [1.0, 3.0]),

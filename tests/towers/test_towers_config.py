@@ -58,6 +58,60 @@ def test_vectors_have_at_least_one_dimension():
         TowersConfig(dim=0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bias": True}, "`bias` needs `unit_norm: false`"),
+        ({"bias": True, "unit_norm": False, "dim": 1}, "`dim` should be at least 2"),
+        ({"dropout": 0.1}, "`dropout` is of hidden layers"),
+        ({"hidden": [8], "dropout": 1.0}, "dropout"),
+        ({"hidden": [0]}, "hidden"),
+        ({"activation": "swish"}, "activation"),
+    ],
+)
+def test_towers_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        TowersConfig.model_validate(settings)
+
+
+HISTORY = {"kind": "history"}
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"candidate": [HISTORY]}, "'id', 'categorical', 'numeric', 'text', 'vector'"),
+        ({"query": [HISTORY, {**HISTORY, "column": "h"}]}, "one feature of the kind `history`"),
+        (
+            {"query": [HISTORY], "candidate": [{"kind": "text", "column": "title"}]},
+            "shares the embeddings of `item_id`.*add `{kind: id, column: item_id}`",
+        ),
+        ({"query": [{**HISTORY, "dropout": 1}]}, "dropout"),
+        ({"query": [{**HISTORY, "max_items": 0}]}, "max_items"),
+        ({"query": [HISTORY, {"kind": "text", "column": "history"}]}, "names `history` twice"),
+        ({"query": [{"kind": "id", "column": "user_id", "bins": 1}]}, "bins"),
+    ],
+)
+def test_features_that_make_no_sense_are_refused(features, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        FeaturesConfig.model_validate(features)
+
+
+def test_the_history_is_found_among_the_features():
+    assert FeaturesConfig().history is None
+    found = FeaturesConfig.model_validate({"query": [{"kind": "id", "column": "user_id"}, HISTORY]})
+    assert found.history == found.query[1]
+    assert (found.history.column, found.history.max_items) == ("history", 200)
+
+
+def test_own_embeddings_need_no_item_ids():
+    features = {
+        "query": [{**HISTORY, "share_embedding": False}],
+        "candidate": [{"kind": "text", "column": "title"}],
+    }
+    assert not FeaturesConfig.model_validate(features).history.share_embedding
+
+
 def test_settings_survive_being_written_and_read():
     config = ModelConfig.model_validate(
         {

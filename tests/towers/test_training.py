@@ -12,7 +12,7 @@ from small_examples import small_model, write_biased_log, write_examples
 
 from fairness_losses.config import FairnessConfig, TargetConfig
 from fairness_losses.errors import InvalidInputError
-from towers.building import build_model, create_variables
+from towers.building import build_model
 from towers.checkpointing import EpochCheckpoint
 from towers.config import ModelConfig
 from towers.exported_tower import ExportedTower
@@ -20,7 +20,7 @@ from towers.training import train
 from towers.training_data import TrainingData
 
 # The target is the catalogue, 2 : 1 for group a; the log has 40 : 1.
-STEERED = FairnessConfig(weight=3.0, depth=5, temperature=0.1)
+STEERED = FairnessConfig(weight=6.0, depth=5, temperature=0.05)
 NOT_STEERED = STEERED.model_copy(update={"weight": 0.0})
 EPOCHS = 4
 USERS = [f"u{user}" for user in range(48)]
@@ -230,8 +230,7 @@ class TestExportedFeatures:
     def test_exported_towers_give_the_vectors_of_the_model_from_raw_columns(self, folder):
         examples = folder / "examples"
         data = TrainingData.load(self.CONFIG, examples)
-        model = build_model(self.CONFIG, data, 1, STEERED)
-        create_variables(model, data.batches(self.CONFIG, STEERED, 1))
+        model = build_model(self.CONFIG, data, 1, STEERED, num_steps=1)
         assert EpochCheckpoint(model, folder / "out", dict).resume() == 1
         query, candidate = (
             ExportedTower(folder / "out" / f"{side}_tower").embed(

@@ -57,7 +57,7 @@ def test_examples_come_in_the_order_of_their_shards(examples_dir):
 def test_features_are_looked_up(examples_dir):
     """Users 1 and 2 have two examples each: jazz 4, pop 2, rock 2, and the empty string once."""
     query = read(examples_dir).query
-    np.testing.assert_array_equal(query["user_id"], [1 + 1, 3, 1, 1, 2])
+    np.testing.assert_array_equal(query["user_id"], [3, 4, 2, 2, 3])
     np.testing.assert_array_equal(
         query["likes"], [[2, 0, 0], [0, 0, 0], [4, 2, 3], [4, 2, 3], [2, 0, 0]]
     )
