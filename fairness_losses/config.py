@@ -69,6 +69,41 @@ class TargetConfig(Settings):
         return self
 
 
+class ConstraintConfig(Settings):
+    """Bands of exposure ratios, for the regularizer `exposure_constraint`."""
+
+    groups: list[str] | None = None
+    """The groups that are held in their band; by default all that have a target."""
+
+    tolerance: float | dict[str, float] = 0.05
+    """Half the width of the band around a ratio of 1; one for every column of `fairness.slices`,
+    or the same for all."""
+
+    margin: float = Field(default=0.3, ge=0, lt=1)
+    """How far inside its band a ratio should be, as a share of the tolerance."""
+
+    step_size: float = Field(default=0.05, gt=0)
+    """How fast multipliers follow, per unit of the ratio and update."""
+
+    start: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the training after which the constraint holds: a model that knows what is relevant
+    gives way where it costs least."""
+
+    every: int = Field(default=16, ge=1)
+    """Steps from one measurement of exact lists, and update of the multipliers, to the next."""
+
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> ConstraintConfig:
+        given = self.tolerance if isinstance(self.tolerance, dict) else {"": self.tolerance}
+        for column, tolerance in given.items():
+            if not 0 < tolerance < 1:
+                where = f" of `{column}`" if column else ""
+                raise ValueError(
+                    f"the tolerance{where} should be between 0 and 1. Received: {tolerance}."
+                )
+        return self
+
+
 class FairnessConfig(Settings):
     """The group-exposure regularizer of the second model; the first is trained without."""
 
@@ -95,6 +130,9 @@ class FairnessConfig(Settings):
     slices: list[str] = []
     """Columns of `slices` that divide the users for a regularizer that looks at user slices; each
     value is a slice."""
+
+    constraint: ConstraintConfig = ConstraintConfig()
+    """For the regularizer `exposure_constraint` alone."""
 
     options: dict[str, Any] = {}
     """More arguments of the regularizer; see its documentation."""

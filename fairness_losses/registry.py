@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _REGULARIZERS = {
     "absolute_correlation": "absolute_correlation:AbsoluteCorrelation",
     "expected_exposure": "expected_exposure:ExpectedExposure",
+    "exposure_constraint": "exposure_constraint:ExposureConstraint",
     "exposure_parity": "exposure_parity:ExposureParity",
     "head_tail": "head_tail:HeadTailAlignment",
     "joint_exposure": "joint_exposure:JointExposure",

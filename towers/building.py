@@ -12,12 +12,13 @@ from fairness_losses.catalogue_sample import StratifiedSample
 from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.regularizers.base import Regularizer
+from fairness_losses.regularizers.exposure_constraint import ExposureConstraint
 from fairness_losses.targets import target_shares
 from towers.config import ITEM_ID, ModelConfig, TrainingConfig
 from towers.model import FairRetrievalModel
 from towers.objectives import Objective, PairObjective, UserObjective
 from towers.retrieval_loss import RetrievalLoss
-from towers.training_data import TrainingData, slice_membership
+from towers.training_data import TrainingData, slice_columns, slice_membership
 from towers.user_loss import UserLoss
 
 _STEPS_PER_EXECUTION = 16
@@ -120,12 +121,45 @@ def build_regularizer(
         offered["depth"] = _steered_depth(fairness, training, len(data.catalogue))
     if "num_slices" in accepted:
         offered["num_slices"] = len(slice_membership(data.users, fairness.slices)[0])
+    if name == ExposureConstraint.registered_name:
+        offered |= _bands(fairness, data) | {"temperature": training.temperature}
     regularizer = fairness_losses.get(name, **(offered | fairness.options))
-    if "slices" in regularizer.needs and not fairness.slices:
+    constrained = isinstance(regularizer, ExposureConstraint)
+    if "slices" in regularizer.needs and not fairness.slices and not constrained:
         raise InvalidInputError(
             f"`{name}` compares slices of the users: name their columns in `fairness.slices`."
         )
     return regularizer
+
+
+def _bands(fairness: FairnessConfig, data: TrainingData) -> dict[str, Any]:
+    """What `fairness.constraint` says, in the order of slices and groups."""
+    settings, labels = fairness.constraint, data.catalogue.groups.labels
+    columns = slice_columns(data.users, fairness.slices)
+    tolerance: float | list[float]
+    if isinstance(settings.tolerance, dict):
+        if set(settings.tolerance) != set(columns):
+            raise InvalidInputError(
+                "`fairness.constraint.tolerance` should name the columns of `fairness.slices`: "
+                f"{', '.join(fairness.slices)}. Received: {', '.join(settings.tolerance)}."
+            )
+        tolerance = [settings.tolerance[column] for column in columns]
+    else:
+        tolerance = settings.tolerance
+    foreign = sorted(set(settings.groups or []) - set(labels))
+    if foreign:
+        raise InvalidInputError(
+            f"`fairness.constraint.groups` names `{foreign[0]}`, which is no group of the items."
+        )
+    constrained = None
+    if settings.groups is not None:
+        constrained = [labels.index(group) for group in settings.groups]
+    return {
+        "tolerance": tolerance,
+        "constrained": constrained,
+        "margin": settings.margin,
+        "step_size": settings.step_size,
+    }
 
 
 def _steered_depth(fairness: FairnessConfig, training: TrainingConfig, num_items: int) -> int:

@@ -14,7 +14,7 @@ from towers.catalogue import EntityTable
 from towers.objectives import Objective
 from towers.retrieval_loss import CatalogueNegatives
 from towers.tower import Tower
-from towers.user_choices import holds
+from towers.user_choices import holds, marked
 
 Batch: TypeAlias = Mapping[str, Any]
 """`query`, the looked-up query features by column, and what the objective looks at. For a
@@ -59,7 +59,7 @@ class FairRetrievalModel(tfrs.Model):
         self._sample = sample
         self._membership = tf.constant(catalogue.groups.membership)
         self._frequency = tf.constant(catalogue.frequency, tf.float32)
-        self._regularizer = regularizer
+        self.regularizer = regularizer
         self._weight = weight
         self._regularized_queries = regularized_queries
         self._log_sharpness = (
@@ -79,9 +79,9 @@ class FairRetrievalModel(tfrs.Model):
             lambda rows: self.embed_candidates(rows, training),
         )
         self._means["retrieval_loss"].update_state(loss)
-        if self._regularizer is None or sample is None:
+        if self.regularizer is None or sample is None:
             return loss
-        penalty = self._penalty(self._regularizer, query, inputs, sample)
+        penalty = self._penalty(self.regularizer, query, inputs, sample)
         self._means["regularizer"].update_state(penalty)
         return loss + self._weight * penalty
 
@@ -113,8 +113,8 @@ class FairRetrievalModel(tfrs.Model):
         """The regularizer, of some queries of the batch and the sample of the catalogue."""
         some = slice(0, self._regularized_queries)
         scores = tf.matmul(query[some], sample.embedding, transpose_b=True)
-        given = holds(inputs["given"][some], sample.ids)
-        wanted = holds(inputs["wanted"][some], sample.ids)
+        given = self._among_sampled(inputs["given"][some], sample)
+        wanted = self._among_sampled(inputs["wanted"][some], sample)
         judged = "relevance" in regularizer.needs
         return regularizer(
             scores,
@@ -128,3 +128,9 @@ class FairRetrievalModel(tfrs.Model):
             embeddings=sample.embedding,
             frequency=tf.gather(self._frequency, sample.ids),
         )
+
+    def _among_sampled(self, rows: tf.Tensor, sample: CatalogueNegatives) -> tf.Tensor:
+        """Whether users' items are among the sampled ones, bool `[num_users, num_sampled]`."""
+        if self._sample is not None and self._sample.is_whole:
+            return marked(rows, self._sample.size) > 0
+        return holds(rows, sample.ids)

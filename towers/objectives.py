@@ -12,7 +12,7 @@ import tensorflow as tf
 from towers.catalogue import EntityTable
 from towers.fused import fused_by_xla
 from towers.retrieval_loss import CatalogueNegatives, RetrievalLoss
-from towers.user_choices import Choices, marked
+from towers.user_choices import Choices, holds, marked
 from towers.user_loss import UserLoss
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
@@ -103,7 +103,9 @@ class UserObjective:
         embedded = embed(tf.reshape(tf.maximum(wanted, 0), [-1]))
         shape = tf.concat([tf.shape(wanted), tf.shape(query)[1:]], axis=0)
         embeddings = [query, tf.reshape(embedded, shape), sample.embedding]
-        return self._of_sample(embeddings, given, wanted, weights, sample.ids, sample.weights)
+        chosen = holds(given, sample.ids) | holds(wanted, sample.ids)
+        drawn = (chosen, sample.ids, sample.weights)
+        return self._of_sample(embeddings, given, wanted, weights, *drawn)
 
 
 def _pair_loss(
@@ -132,11 +134,13 @@ def _sample_loss(
     given: tf.Tensor,
     wanted: tf.Tensor,
     weights: tf.Tensor,
+    chosen: tf.Tensor,
     *drawn: tf.Tensor,
 ) -> tf.Tensor:
     query, wanted_embedding, sampled = embeddings
     choices = Choices(given, wanted, weights)
-    return loss.of_sample(query, wanted_embedding, choices, CatalogueNegatives(sampled, *drawn))
+    sample = CatalogueNegatives(sampled, *drawn)
+    return loss.of_sample(query, wanted_embedding, choices, sample, chosen)
 
 
 def _log_probability(catalogue: EntityTable, logq_correction: bool) -> np.ndarray:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from fairness_losses.config import FairnessConfig
@@ -15,12 +15,12 @@ from towers.batches import epochs_of, steps_per_epoch
 from towers.building import build_model
 from towers.checkpointing import EpochCheckpoint
 from towers.config import ModelConfig, TrainingConfig
+from towers.constraint_updates import constraint_updates, outcome
+from towers.encoding import encode
 from towers.evaluation import evaluate
 from towers.model import FairRetrievalModel
-from towers.tower import ServedTower, Tower
-from towers.training_data import TrainingData
-
-_EMBED_BATCH = 65_536
+from towers.tower import ServedTower
+from towers.training_data import TrainingData, slice_membership
 
 _STEPS_PER_LOG = 64
 """Steps from one entry of losses, group counts and exposures in TensorBoard to the next."""
@@ -43,7 +43,7 @@ def train(
         config: Features, towers and optimisation.
         examples_dir: Folder that the examples pipeline wrote.
         out_dir: Receives `query_tower`, `candidate_tower`, `checkpoints`, `tensorboard` and
-            `history.json`.
+            `history.json`; under a constraint also `constraint.json`, which says what is met.
         seed: Of the initial weights, the order of the examples and the catalogue samples.
         fairness: Target and regularizer; a weight of 0 trains for relevance alone and measures
             exposure nevertheless, none does not look at groups at all.
@@ -64,15 +64,25 @@ def train(
         model = build_model(config, data, seed, fairness, steps * training.epochs)
         checkpoint = EpochCheckpoint(model, out_dir, _evaluation(model, data, training, fairness))
         first_epoch = checkpoint.resume()
+        updates = None
+        if fairness is not None:
+            total = steps * training.epochs
+            updates = constraint_updates(model, data, training, fairness, total)
+        held = [updates] if updates else []
         if first_epoch < training.epochs:
             model.fit(
                 epochs_of(batches, training.batch_size, seed, first_epoch, training.epochs),
                 steps_per_epoch=steps,
                 initial_epoch=first_epoch,
                 epochs=training.epochs,
-                callbacks=[checkpoint, _tensorboard(out_dir), *callbacks],
+                # Multipliers move before the checkpoint that has to hold them.
+                callbacks=[*held, checkpoint, _tensorboard(out_dir), *callbacks],
                 verbose=0,
             )
+        if updates is not None and fairness is not None:
+            slices = slice_membership(data.users, fairness.slices)[0] or ["everybody"]
+            found = outcome(updates, slices, data.catalogue.groups.labels)
+            (out_dir / "constraint.json").write_text(json.dumps(found, indent=1))
     ServedTower(model.query_tower).save(str(out_dir / "query_tower"))
     ServedTower(model.candidate_tower).save(str(out_dir / "candidate_tower"))
     return checkpoint.history
@@ -117,17 +127,8 @@ def _evaluation(
     def measure() -> dict[str, float]:
         if not len(data.held_out):
             return {}
-        query = _embed(model.query_tower, data.held_out.columns)
-        candidate = _embed(model.candidate_tower, data.catalogue.columns)
+        query = encode(model.query_tower, data.held_out.columns)
+        candidate = encode(model.candidate_tower, data.catalogue.columns)
         return evaluate(query, candidate, data.held_out, training.evaluate_at, groups, target)
 
     return measure
-
-
-def _embed(tower: Tower, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Encodes looked-up columns batch by batch, float32 `[num_rows, dim]`."""
-    size = len(next(iter(columns.values())))
-    batches = range(0, size, _EMBED_BATCH)
-    return np.concatenate(
-        [tower({k: v[i : i + _EMBED_BATCH] for k, v in columns.items()}).numpy() for i in batches]
-    )

@@ -111,6 +111,11 @@ class TrainingData:
         return None
 
 
+def slice_columns(users: EntityTable, columns: Sequence[str]) -> list[str]:
+    """Returns the column that each slice of `slice_membership` comes from."""
+    return [name.split("=", 1)[0] for name in slice_membership(users, columns)[0]]
+
+
 def slice_membership(users: EntityTable, columns: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Which slices the users belong to, one of each column.
 

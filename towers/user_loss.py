@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from towers.retrieval_loss import MASKED, CatalogueNegatives
-from towers.user_choices import NO_ITEM, Choices, holds
+from towers.user_choices import NO_ITEM, Choices
 
 
 class UserLoss:
@@ -53,6 +53,7 @@ class UserLoss:
         wanted_embedding: tf.Tensor,
         choices: Choices,
         sample: CatalogueNegatives,
+        chosen: tf.Tensor,
     ) -> tf.Tensor:
         """Returns an estimate of `of_catalogue` from a sample of the catalogue.
 
@@ -65,12 +66,12 @@ class UserLoss:
             wanted_embedding: float `[num_users, width, dim]`, vectors of the wanted items.
             choices: What is given and wanted.
             sample: Items of the catalogue.
+            chosen: bool `[num_users, num_sampled]`, whether a sampled item is wanted or given.
         """
         is_wanted = choices.wanted != NO_ITEM
         wanted = tf.einsum("ud,uwd->uw", query, wanted_embedding) / self.temperature
         sampled = tf.matmul(query, sample.embedding, transpose_b=True) / self.temperature
         stands_for = choices.weights[:, tf.newaxis]
-        chosen = holds(choices.given, sample.ids) | holds(choices.wanted, sample.ids)
         parts = [
             tf.where(chosen, MASKED, sampled + tf.math.log(sample.weights)),
             tf.where(is_wanted, wanted + tf.math.log(stands_for), MASKED),

@@ -16,6 +16,7 @@ from fairness_losses.regularizers.exposure_parity import ExposureParity
 
 # What a regularizer cannot be made without.
 REQUIRED = {
+    "exposure_constraint": {"target": [0.5, 0.5], "num_slices": 2},
     "exposure_parity": {"target": [0.5, 0.5]},
     "worst_group": {"num_slices": 2},
 }
@@ -26,6 +27,7 @@ def test_the_public_names_of_the_room():
     assert fairness_losses.available() == [
         "absolute_correlation",
         "expected_exposure",
+        "exposure_constraint",
         "exposure_parity",
         "head_tail",
         "joint_exposure",

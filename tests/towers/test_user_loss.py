@@ -22,7 +22,9 @@ def test_one_user_by_hand():
     assert float(loss) == pytest.approx(expected, rel=1e-6)
     sample = CatalogueNegatives(catalogue, tf.range(4), tf.ones(4))
     choices = Choices(tf.constant([[3, -1]]), tf.constant([[0, 2]]), tf.ones(1))
-    estimate = UserLoss(1.0).of_sample(query, tf.constant([[[0.0], [2.0]]]), choices, sample)
+    estimate = UserLoss(1.0).of_sample(
+        query, tf.constant([[[0.0], [2.0]]]), choices, *with_chosen(choices, sample)
+    )
     assert float(estimate) == pytest.approx(expected, rel=1e-6)
 
 
@@ -44,6 +46,11 @@ def exact(loss, query, catalogue, choices):
     return loss.of_catalogue(query, catalogue, given, wanted)
 
 
+def with_chosen(choices, sample):
+    chosen = holds(choices.given, sample.ids) | holds(choices.wanted, sample.ids)
+    return sample, chosen
+
+
 def wanted_embedding(catalogue, choices):
     return tf.gather(catalogue, tf.maximum(choices.wanted, 0))
 
@@ -55,7 +62,9 @@ def test_the_whole_catalogue_as_a_sample_gives_the_exact_loss_and_gradient():
     gradients = []
     for compute in (
         lambda: exact(loss, query, catalogue, choices),
-        lambda: loss.of_sample(query, wanted_embedding(catalogue, choices), choices, sample),
+        lambda: loss.of_sample(
+            query, wanted_embedding(catalogue, choices), choices, *with_chosen(choices, sample)
+        ),
     ):
         with tf.GradientTape() as tape:
             tape.watch(query)
@@ -79,7 +88,7 @@ def test_the_sum_over_the_catalogue_is_estimated_without_bias():
     @tf.function
     def loss_of(rows):
         sample = CatalogueNegatives(tf.gather(catalogue, rows), rows, tf.fill([10], 4.0))
-        return UserLoss(1.0).of_sample(query, embedded, choices, sample)
+        return UserLoss(1.0).of_sample(query, embedded, choices, *with_chosen(choices, sample))
 
     losses = [loss_of(tf.constant(rng.integers(0, 40, 10), tf.int32)) for _ in range(4000)]
     totals = np.exp(np.array(losses) + scores[wanted.numpy()[0, 0]])

@@ -1,0 +1,207 @@
+"""Exposure constraint: every group's exposure within a band, in every slice, by dual ascent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fairness_losses.exposure import exposure_ratio
+from fairness_losses.regularizers.base import (
+    Regularizer,
+    ScoredCandidates,
+    target_shares_array,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConstraintState:
+    """How far a constraint is met.
+
+    Attributes:
+        ratio: float64 `[num_slices, num_groups]`, exposure over target share in exact lists.
+        low: float64 of the same shape, the least ratio allowed; NaN where nothing is constrained.
+        high: float64 of the same shape, the largest.
+    """
+
+    ratio: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def violated(self) -> np.ndarray:
+        """Bool `[num_slices, num_groups]`."""
+        with np.errstate(invalid="ignore"):
+            return (self.ratio < self.low) | (self.ratio > self.high)
+
+
+class ExposureConstraint(Regularizer):
+    """Pulls groups up just as strongly as a band of exposure ratios needs, in every slice.
+
+    Wanted is the best retrieval loss subject to
+
+        1 - tolerance <= ratio_sg <= 1 + tolerance    for every slice s and constrained group g,
+
+    with the exposure ratio of `fairness_losses.exposure` in exact lists. The lists are not
+    differentiable, so two players share the Lagrangian (Cotter et al., "Two-Player Games for
+    Efficient Non-Convex Constrained Optimization", ALT 2019): `update` raises or lowers the
+    multiplier `m_sg` of each constraint by how far the exact ratio is from its band, and the model
+    minimises the retrieval loss plus a surrogate, the pull
+
+        penalty = mean over queries q of sum over g of l_qg * ( - mean over j in g of log p_qj ),
+
+    where `p_q` is the softmax of the scores over the candidates on the query's list, the mean is
+    over those of group g, and `l_qg` is the sum of the multipliers of the query's slices, shifted
+    so that the least of the groups' is 0. It is the cross-entropy of a target that puts the mass
+    `l_qg` evenly on the group: the same pull on every item of the group, which moves those at the
+    end of the list and leaves the order within the group to relevance. Not negative; zero if and
+    only if all multipliers are equal, as they are at first.
+
+    The scores should belong to the whole catalogue or a weighted sample of it, on the scale of the
+    retrieval loss's softmax.
+
+    Example:
+        >>> constraint = ExposureConstraint([0.5, 0.5], num_slices=1)
+        >>> constraint.update(np.array([[1.0, 3.0]])).violated.tolist()
+        [[True, True]]
+        >>> float(constraint(tf.zeros([1, 2]), tf.eye(2), slices=tf.ones([1, 1]))) > 0
+        True
+
+    Args:
+        target: Target share per group, `[num_groups]`; 0 for a group without a target.
+        num_slices: Slices of the users; with 0 there is one constraint for everybody.
+        tolerance: Half the width of the band, or one for each slice.
+        constrained: Numbers of the groups that are held in their band; by default all that have a
+            target.
+        margin: How far inside the band the multipliers aim, as a share of the tolerance, so that
+            noise does not lead out of it.
+        step_size: Of the multipliers, per unit of the ratio and update.
+        temperature: Divides the scores in the softmax; that of the retrieval loss.
+        labels: Names of the groups, for logs; by default their numbers.
+    """
+
+    registered_name = "exposure_constraint"
+    needs = frozenset({"slices"})
+    uses = frozenset({"listed"})
+
+    def __init__(
+        self,
+        target: Sequence[float] | np.ndarray,
+        num_slices: int,
+        tolerance: float | Sequence[float] = 0.05,
+        constrained: Sequence[int] | None = None,
+        margin: float = 0.3,
+        step_size: float = 0.05,
+        temperature: float = 1.0,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(labels)
+        self.target = target_shares_array(target)
+        self.num_slices = num_slices
+        rows = max(1, num_slices)
+        self.tolerance = np.broadcast_to(np.asarray(tolerance, np.float64), [rows]).copy()
+        _check_positive("tolerance", self.tolerance.min())
+        _check_positive("step_size", step_size)
+        _check_positive("temperature", temperature)
+        if not 0 <= margin < 1:
+            raise ValueError(f"`margin` should be in [0, 1). Received: {margin}.")
+        self.constrained = _constrained(constrained, self.target)
+        self.margin = margin
+        self.step_size = step_size
+        self.temperature = temperature
+        shape = [rows, len(self.target)]
+        self._integral = tf.Variable(tf.zeros(shape), trainable=False, name="multipliers")
+        self._pull = tf.Variable(tf.zeros(shape), trainable=False, name="pull")
+
+    @property
+    def multipliers(self) -> np.ndarray:
+        """Of every slice and group, float32 `[num_slices, num_groups]`."""
+        return self._pull.numpy()
+
+    def penalty(self, candidates: ScoredCandidates) -> tf.Tensor:
+        """Returns the pull, float scalar, not negative."""
+        scores, membership, weights, listed, slices, *_ = candidates
+        scores = scores / self.temperature
+        if self.num_slices == 0:
+            slices = tf.ones([tf.shape(scores)[0], 1], scores.dtype)
+        on_list = tf.ones_like(scores) if listed is None else tf.cast(listed, scores.dtype)
+        off_list = tf.constant(-1e9, scores.dtype) * (1 - on_list)
+        total = tf.reduce_logsumexp(scores + tf.math.log(weights) + off_list, 1, keepdims=True)
+        log_probability = on_list * (scores - total)
+        in_group = membership * weights[:, tf.newaxis]
+        size = tf.matmul(on_list, in_group)
+        mean = tf.math.divide_no_nan(tf.matmul(log_probability, in_group), size)
+        pull = tf.matmul(slices, self._pull)
+        pull -= tf.reduce_min(pull, axis=1, keepdims=True)
+        return _mean_over_queries(-tf.reduce_sum(pull * mean, axis=1))
+
+    def update(self, exposure: np.ndarray) -> ConstraintState:
+        """Moves the multipliers by how far exposure is from its bands.
+
+        A multiplier is the sum of all deviations so far, times the step size, and of the present
+        one, which damps the swing that a sum alone would give; inside the band it only decays
+        through the deviations of the other side.
+
+        Args:
+            exposure: float `[num_slices, num_groups]`, summed over the exact lists of each slice.
+                A slice without lists, all 0, is left alone.
+
+        Returns:
+            How far the constraints were met before the update.
+        """
+        state = self.state(exposure)
+        inner = self.tolerance[:, np.newaxis] * (1 - self.margin)
+        deviation = 1 - state.ratio
+        # Distance to the nearest point of the inner band: positive below it, negative above.
+        outside = np.sign(deviation) * np.maximum(np.abs(deviation) - inner, 0)
+        outside = np.where(np.isnan(state.low) | np.isnan(outside), 0.0, outside)
+        integral = self._integral.numpy() + self.step_size * outside
+        self._integral.assign(integral)
+        self._pull.assign(integral + self.step_size * outside)
+        return state
+
+    def state(self, exposure: np.ndarray) -> ConstraintState:
+        """Compares exposure with the bands; see `update`."""
+        ratio = exposure_ratio(np.asarray(exposure, np.float64), self.target)
+        tolerance = np.broadcast_to(self.tolerance[:, np.newaxis], ratio.shape)
+        held = np.where(self.constrained, 1.0, np.nan)
+        return ConstraintState(ratio, (1 - tolerance) * held, (1 + tolerance) * held)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal regularizer; its multipliers begin at 0."""
+        return {
+            **super().get_config(),
+            "target": self.target.tolist(),
+            "num_slices": self.num_slices,
+            "tolerance": self.tolerance.tolist(),
+            "constrained": np.flatnonzero(self.constrained).tolist(),
+            "margin": self.margin,
+            "step_size": self.step_size,
+            "temperature": self.temperature,
+        }
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"`{name}` should be a positive float. Received: {value}.")
+
+
+def _constrained(numbers: Sequence[int] | None, target: np.ndarray) -> np.ndarray:
+    """Bool `[num_groups]`."""
+    if numbers is None:
+        return target > 0
+    constrained = np.isin(np.arange(len(target)), numbers)
+    if constrained.sum() != len(set(numbers)) or (target[constrained] == 0).any():
+        raise ValueError(
+            "`constrained` should be numbers of groups that have a target. "
+            f"Received: {list(numbers)}."
+        )
+    return constrained
+
+
+def _mean_over_queries(values: tf.Tensor) -> tf.Tensor:
+    count = tf.cast(tf.size(values), values.dtype)
+    return tf.reduce_sum(values) / tf.maximum(count, 1)
