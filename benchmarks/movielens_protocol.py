@@ -4,8 +4,9 @@ r"""MovieLens-1M under a protocol that is not ours: its split, its metrics, our 
         --protocol ../shared/bench/ml1m_protocol.py
 
 The protocol is a Python file with `load(folder)`, which gives the pairs and their split, and
-`evaluate(data, top)`, which takes `[num_users, 100]` item ids. The pairs go through the pipeline
-with the protocol's split as a column; lists are asked from the exported model.
+`evaluate(data, top)`, which takes `[num_users, 100]` item ids. All settings of the configuration
+were chosen on the validation part; here the model is fitted anew to training and validation part
+together, once per seed, and lists are asked from the exported model.
 """
 
 from __future__ import annotations
@@ -25,41 +26,39 @@ import yaml
 
 from pipelines.config import RunConfig
 from pipelines.config_file import load_config
-from pipelines.run import Run
+from pipelines.run import BASELINE, Run
 from serving.retrieve import retrieve_lists
 from serving.retriever import load_retriever
 from towers.examples import read_pairs
 from towers.exported_tower import ExportedTower
 
-PARTS = np.array(["train", "validation", "test"])
+REFITTED = np.array(["train", "train", "test"])
+QUALITY = ("recall@20", "ndcg@20", "recall@100", "ndcg@100")
 
 
 def main() -> None:
-    """Trains on the protocol's training part and prints its figures for every variant."""
+    """Trains once per seed and prints the protocol's figures for every variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of MovieLens-1M")
     parser.add_argument("--protocol", required=True, help="the protocol's Python file")
     parser.add_argument("--config", default="configs/movielens_1m.yaml", help="run configuration")
-    parser.add_argument("--out", help="where the run is kept; by default it is not")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", help="where the runs are kept; by default they are not")
     arguments = parser.parse_args()
     protocol = _load_protocol(pathlib.Path(arguments.protocol))
     data = protocol.load(arguments.data)
+    found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(arguments.out or temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_source(data, folder)
-        run = Run(_config(arguments.config, folder), folder / "run")
-        run.examples()
-        run.validate()
-        run.train()
-        run.index()
-        run.export()
-        for variant in run.variants:
-            figures = protocol.evaluate(data, _lists(run, variant, data))
-            print(f"\n{variant}")
-            for part, values in figures.items():
-                text = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-                print(f"  {part:<4} {text}")
+        for seed in arguments.seeds:
+            folder = pathlib.Path(arguments.out or temporary) / str(seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_source(data, folder, REFITTED)
+            run = Run(_config(arguments.config, folder, seed), folder / "run")
+            for variant, lists in _lists_by_variant(run, data).items():
+                figures = _figures(protocol, data, lists)
+                print(f"seed {seed}, {variant}: {_as_text(figures)}", flush=True)
+                found.setdefault(variant, []).append(figures)
+    _print_summary(found)
 
 
 def _load_protocol(path: pathlib.Path) -> ModuleType:
@@ -72,10 +71,10 @@ def _load_protocol(path: pathlib.Path) -> ModuleType:
     return module
 
 
-def _write_source(data: Any, folder: pathlib.Path) -> None:
+def _write_source(data: Any, folder: pathlib.Path, parts: np.ndarray) -> None:
     user, item = data.pairs.T.astype(str)
     tables = {
-        "interactions": {"user_id": user, "item_id": item, "split": PARTS[data.split]},
+        "interactions": {"user_id": user, "item_id": item, "split": parts[data.split]},
         "users": {
             "user_id": data.users.astype(str),
             "gender": data.user_gender,
@@ -87,7 +86,7 @@ def _write_source(data: Any, folder: pathlib.Path) -> None:
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-def _config(path: str, folder: pathlib.Path) -> RunConfig:
+def _config(path: str, folder: pathlib.Path, seed: int) -> RunConfig:
     """The run's configuration with the protocol's files and split in place of its own."""
     raw = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     raw["data"] = {
@@ -97,8 +96,18 @@ def _config(path: str, folder: pathlib.Path) -> RunConfig:
         "items": {"path": "items.parquet", "id": "item_id"},
     }
     raw["split"] = {"by": "column"}
+    raw["seed"] = seed
     (folder / "config.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     return load_config(folder / "config.yaml")
+
+
+def _lists_by_variant(run: Run, data: Any) -> dict[str, np.ndarray]:
+    run.examples()
+    run.validate()
+    run.train()
+    run.index()
+    run.export()
+    return {variant: _lists(run, variant, data) for variant in run.variants}
 
 
 def _lists(run: Run, variant: str, data: Any) -> np.ndarray:
@@ -116,6 +125,47 @@ def _lists(run: Run, variant: str, data: Any) -> np.ndarray:
     )
     frame = lists.to_pandas().set_index("user_id").candidate_ids
     return np.stack([frame[str(user)].astype(int) for user in data.users])
+
+
+def _figures(protocol: ModuleType, data: Any, top: np.ndarray) -> dict[str, float]:
+    """The protocol's figures, and the ratio of female directors in every age band."""
+    by_part = protocol.evaluate(data, top)
+    figures = {name: by_part["all"][name] for name in QUALITY}
+    for part, values in by_part.items():
+        figures[f"female, {part}"] = values["exposure_ratio[female]"]
+    column = {item: i for i, item in enumerate(data.items)}
+    label = data.director_gender[np.vectorize(column.__getitem__)(top)]
+    known = data.director_gender != "unknown"
+    share = (data.director_gender[known] == "female").mean()
+    gain = 1 / np.log2(np.arange(top.shape[1]) + 2)
+    for age in np.unique(data.user_age):
+        of_band = label[data.user_age == age]
+        exposure = [(gain * part).sum() for part in (of_band == "female", of_band != "unknown")]
+        figures[f"female, age {age}"] = float(exposure[0] / exposure[1] / share)
+    return figures
+
+
+def _as_text(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+
+
+def _print_summary(found: dict[str, list[dict[str, float]]]) -> None:
+    variants = list(found)
+    print("\n| mean of the seeds (least to greatest) | " + " | ".join(variants) + " |")
+    print("|---" * (len(variants) + 1) + "|")
+    for name in found[BASELINE][0]:
+        cells = []
+        for variant in variants:
+            values = [figures[name] for figures in found[variant]]
+            cells.append(f"{np.mean(values):.4f} ({min(values):.4f}–{max(values):.4f})")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    for variant in variants[1:]:
+        changes = [
+            after["ndcg@100"] / before["ndcg@100"] - 1
+            for before, after in zip(found[BASELINE], found[variant], strict=True)
+        ]
+        print(f"\nNDCG@100 of {variant}, per seed: " + ", ".join(f"{c:+.2%}" for c in changes))
+        print(f"mean: {np.mean(changes):+.2%}")
 
 
 if __name__ == "__main__":

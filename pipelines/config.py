@@ -232,6 +232,7 @@ class RunConfig(Settings):
                 f"Received: {self.fairness.regularizer!r}."
             )
         self._check_slices()
+        self._check_fairness_slices()
         if self.data.dataset == "files":
             if self.groups and self.data.items is None:
                 raise ValueError("`groups` are columns of the items table: give `data.items`.")
@@ -266,6 +267,21 @@ class RunConfig(Settings):
             raise ValueError(
                 f"`{leaks[0]}` is sensitive (it is listed, or makes a group or slice) and is also "
                 "a feature. Remove the feature, or set `features.allow_sensitive: true`."
+            )
+
+    def _check_fairness_slices(self) -> None:
+        """What `fairness` says of user slices has to fit the slices there are."""
+        sliced = [cut.column for cut in self.slices if cut.column]
+        for column in self.fairness.slices:
+            if column not in sliced:
+                raise ValueError(
+                    f"`fairness.slices` names `{column}`, which is no `column` of `slices`."
+                )
+        tolerance = self.fairness.constraint.tolerance
+        if isinstance(tolerance, dict) and set(tolerance) != set(self.fairness.slices):
+            raise ValueError(
+                "`fairness.constraint.tolerance` should name exactly the columns of "
+                f"`fairness.slices`. Received: {', '.join(tolerance)}."
             )
 
     def _check_slices(self) -> None:

@@ -171,6 +171,8 @@ class Run:
                 functools.partial(self._train, variant, fairness),
                 resumes=True,
             )
+            for unmet in _constraint(self._path(f"{variant}/model")).get("unmet", []):
+                self._console.print(f"[yellow]constraint not met:[/yellow] {unmet}")
 
     def index(self) -> None:
         """Embeds the catalogue and builds the index of every variant."""
@@ -282,7 +284,7 @@ class Run:
         history = train(
             config.model, self._path("examples"), out, config.seed, fairness, callbacks=[bar]
         )
-        return {"epochs": len(history), **_without_slices(history[-1])}
+        return {"epochs": len(history), **_without_slices(history[-1]), **_constraint(out)}
 
     def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from towers.exported_tower import ExportedTower
@@ -404,6 +406,15 @@ class Run:
 
     def _read_per_variant(self, name: str) -> dict[str, Any]:
         return {variant: _read_json(self._path(f"{variant}/{name}")) for variant in self.variants}
+
+
+def _constraint(model: pathlib.Path) -> dict[str, Any]:
+    """Whether a model's constraint is met and what is not; nothing if it has none."""
+    path = model / "constraint.json"
+    if not path.is_file():
+        return {}
+    found = _read_json(path)
+    return {"met": found["met"], "unmet": found["unmet"]}
 
 
 def _without_slices(epoch: dict[str, Any]) -> dict[str, Any]:

@@ -91,10 +91,12 @@ def constraint_updates(
         training.evaluation_users,
     )
 
+    depth = fairness.depth or max(training.evaluate_at)
+
     def exposure() -> np.ndarray:
         query = encode(model.query_tower, audience.columns)
         candidate = encode(model.candidate_tower, data.catalogue.columns)
-        return audience.exposure(query, candidate, data.catalogue.groups, max(training.evaluate_at))
+        return audience.exposure(query, candidate, data.catalogue.groups, depth)
 
     settings = fairness.constraint
     return ConstraintUpdates(constraint, exposure, settings.every, int(settings.start * num_steps))
