@@ -63,6 +63,34 @@ def run(
     console.print(f"\nReport: [bold]{out / 'report' / 'report.html'}[/bold]")
 
 
+@app.command()
+def sweep(
+    config: Config, out: Out, data: Data = None, force: Force = False, beam: Beam = None
+) -> None:
+    """Shows what exposure costs: every regularizer of `sweep`, beside a constant score bonus.
+
+    Trains one model for every weight of every regularizer in the section `sweep` of the
+    configuration, and lists the whole catalogue exactly for the **validation** users. Each point
+    is a group's exposure ratio against the change of NDCG, paired with the model without a
+    regularizer. The comparison that a regularizer has to survive needs no training: a constant is
+    added to the scores of the group's items, the same for everybody or tuned per slice of the
+    users.
+
+    Prints a table and writes `frontier.json`, `frontier.csv` and `frontier.png` into
+    `sweep/frontier`. A sweep that was stopped continues where it was, and one more weight trains
+    one more model.
+    """
+    job = _job(config, out, data, force, beam)
+    with job.directory.locked():
+        frontier = job.sweep()
+    from pipelines.sweep.table import frontier_table, verdicts
+
+    _wide().print(frontier_table(frontier))
+    for sentence in verdicts(frontier):
+        console.print(sentence)
+    console.print(f"\nPlot: [bold]{out / 'sweep' / 'frontier' / 'frontier.png'}[/bold]")
+
+
 def _stage(name: str, help_text: str) -> None:
     """Adds the command of one stage."""
 
@@ -131,8 +159,12 @@ def _print_summary(report: dict[str, Any]) -> None:
     table = Table("", "without", "with regularizer", "change", box=SIMPLE_HEAD)
     for row in summary_table(report):
         table.add_row(row.measure, row.before, row.after, row.change)
-    # A table is read in columns: rather wider than the terminal than with broken cells.
-    Console(width=max(console.width, 100)).print(table)
+    _wide().print(table)
+
+
+def _wide() -> Console:
+    """A table is read in columns: rather wider than the terminal than with broken cells."""
+    return Console(width=max(console.width, 100))
 
 
 def _escape(text: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from fairness_losses.config import FairnessConfig, GroupsConfig, Settings
 from fairness_losses.registry import available
+from pipelines.sweep.config import SweepConfig
 from serving.config import ServingConfig
 from towers.config import (
     ITEM_ID,
@@ -206,6 +207,8 @@ class RunConfig(Settings):
     """Index and export."""
     audit: AuditConfig = AuditConfig()
     """Metrics and intervals."""
+    sweep: SweepConfig | None = None
+    """What `fairtowers sweep` compares; the other commands do not look at it."""
 
     @property
     def model(self) -> ModelConfig:
@@ -233,6 +236,7 @@ class RunConfig(Settings):
             )
         self._check_slices()
         self._check_fairness_slices()
+        self._check_sweep()
         if self.data.dataset == "files":
             if self.groups and self.data.items is None:
                 raise ValueError("`groups` are columns of the items table: give `data.items`.")
@@ -283,6 +287,17 @@ class RunConfig(Settings):
                 "`fairness.constraint.tolerance` should name exactly the columns of "
                 f"`fairness.slices`. Received: {', '.join(tolerance)}."
             )
+
+    def _check_sweep(self) -> None:
+        if self.sweep is None:
+            return
+        if self.groups is None:
+            raise ValueError("`sweep` compares the exposure of groups: give `groups`.")
+        divisions = [cut.name for cut in self.slices]
+        if self.sweep.bonus_by is not None and self.sweep.bonus_by not in divisions:
+            raise ValueError(f"`sweep.bonus_by` names `{self.sweep.bonus_by}`, which is no slice.")
+        if self.sweep.points and not self.training.catalogue_sample:
+            raise ValueError("`sweep.points` need `training.catalogue_sample` above 0.")
 
     def _check_slices(self) -> None:
         names = [cut.name for cut in self.slices]

@@ -155,18 +155,13 @@ class Run:
         config = self.config
         # The contract has to hold, but how it was checked changes nothing in the model.
         self.directory.required("schema", "validate")
-        depth = config.fairness.depth or max(config.audit.ks)
         if config.groups and config.fairness.weight > 0:
-            self._check_depth(depth)
+            self._check_depth(config.fairness.depth or max(config.audit.ks))
         for variant in self.variants:
-            fairness = None
-            if config.groups:
-                off = {"weight": 0.0} if variant == BASELINE else {}
-                fairness = config.fairness.model_copy(update={"depth": depth, **off})
-
+            fairness = variant_fairness(config, variant) if config.groups else None
             self._build(
                 f"{variant}/model",
-                [config.model, fairness, config.seed],
+                model_settings(config, fairness),
                 ["examples"],
                 functools.partial(self._train, variant, fairness),
                 resumes=True,
@@ -225,6 +220,28 @@ class Run:
             inputs += [f"{variant}/{stage}" for stage in ("model", "index", "audit")]
         self._build("report", self.config, inputs, self._write_report)
         return json.loads((self._path("report") / "report.json").read_text(encoding="utf-8"))
+
+    def sweep(self) -> dict[str, Any]:
+        """Trains and measures all points of the sweep and returns its frontier."""
+        if self.config.sweep is None:
+            raise InvalidInputError(
+                "the configuration has no `sweep`: say there which regularizers and bonuses to "
+                "compare, see `configs/movielens_1m_sweep.yaml`."
+            )
+        self.generate()
+        self.examples()
+        self.validate()
+        from pipelines.sweep.sweep import Sweep
+
+        points = Sweep(
+            self.config,
+            self.config.sweep,
+            self.directory.root,
+            self._build,
+            self._train,
+            self._console,
+        )
+        return points.everything()
 
     def _build(
         self,
@@ -406,6 +423,18 @@ class Run:
 
     def _read_per_variant(self, name: str) -> dict[str, Any]:
         return {variant: _read_json(self._path(f"{variant}/{name}")) for variant in self.variants}
+
+
+def variant_fairness(config: RunConfig, variant: str) -> FairnessConfig:
+    """Returns how a variant is trained: its depth said, and without a weight for the baseline."""
+    depth = config.fairness.depth or max(config.audit.ks)
+    off = {"weight": 0.0} if variant == BASELINE else {}
+    return config.fairness.model_copy(update={"depth": depth, **off})
+
+
+def model_settings(config: RunConfig, fairness: FairnessConfig | None) -> list[object]:
+    """Returns what a trained model depends on besides the examples."""
+    return [config.model, fairness, config.seed]
 
 
 def _constraint(model: pathlib.Path) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def build_regularizer(
     """Returns the regularizer with the arguments that it takes of those in `fairness`.
 
     Raises:
-        InvalidInputError: `fairness.options` names an argument that it does not have.
+        InvalidInputError: `fairness.options` names an argument that it does not have, or a value
+            that it cannot have; or slices, groups or bands do not fit the data.
     """
     name, groups = fairness.regularizer, data.catalogue.groups
     accepted = fairness_losses.arguments_of(name)
@@ -122,17 +123,19 @@ def build_regularizer(
     if "num_slices" in accepted:
         offered["num_slices"] = len(slice_membership(data.users, fairness.slices)[0])
     if name == ExposureConstraint.registered_name:
-        offered |= _bands(fairness, data) | {"temperature": training.temperature}
-    regularizer = fairness_losses.get(name, **(offered | fairness.options))
-    constrained = isinstance(regularizer, ExposureConstraint)
-    if "slices" in regularizer.needs and not fairness.slices and not constrained:
+        offered |= _bands(fairness, data, offered["target"])
+        offered["temperature"] = training.temperature
+    elif "num_slices" in accepted and not fairness.slices:
         raise InvalidInputError(
             f"`{name}` compares slices of the users: name their columns in `fairness.slices`."
         )
-    return regularizer
+    try:
+        return fairness_losses.get(name, **(offered | fairness.options))
+    except ValueError as error:
+        raise InvalidInputError(f"`fairness.options` of `{name}`: {error}") from error
 
 
-def _bands(fairness: FairnessConfig, data: TrainingData) -> dict[str, Any]:
+def _bands(fairness: FairnessConfig, data: TrainingData, target: np.ndarray) -> dict[str, Any]:
     """What `fairness.constraint` says, in the order of slices and groups."""
     settings, labels = fairness.constraint, data.catalogue.groups.labels
     columns = slice_columns(data.users, fairness.slices)
@@ -154,6 +157,11 @@ def _bands(fairness: FairnessConfig, data: TrainingData) -> dict[str, Any]:
     constrained = None
     if settings.groups is not None:
         constrained = [labels.index(group) for group in settings.groups]
+        without = [labels[number] for number in constrained if target[number] == 0]
+        if without:
+            raise InvalidInputError(
+                f"`fairness.constraint.groups` names `{without[0]}`, which has no target."
+            )
     return {
         "tolerance": tolerance,
         "constrained": constrained,

@@ -26,7 +26,7 @@ class ConstraintUpdates(tf.keras.callbacks.Callback):
     Args:
         constraint: The constraint that the model trains under.
         exposure: Returns the exposure of the model as it is, `[num_slices, num_groups]`.
-        every: Steps from one update to the next, at least.
+        every: Updates happen when the number of steps passes a multiple of it.
         first_step: Step of the training after which updates begin.
     """
 
@@ -42,18 +42,18 @@ class ConstraintUpdates(tf.keras.callbacks.Callback):
         self._exposure = exposure
         self._every = every
         self._first_step = first_step
-        self._measured_at = 0
+        self._step = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts counting anew, so that a resumed training measures at the same steps."""
-        self._measured_at = int(self.model.optimizer.iterations)
+        """Takes up the count of the checkpoint, if training was resumed."""
+        self._step = self._present_step()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Updates if it is time; Keras calls it once for every execution of several steps."""
-        step = int(self.model.optimizer.iterations)
-        if step > self._first_step and step - self._measured_at >= self._every:
+        before, self._step = self._step, self._present_step()
+        due = self._step // self._every > before // self._every
+        if due and self._step > self._first_step:
             self._constraint.update(self._exposure())
-            self._measured_at = step
 
     def state(self) -> ConstraintState:
         """Measures how far the constraint is met by the model as it is."""
@@ -63,6 +63,9 @@ class ConstraintUpdates(tf.keras.callbacks.Callback):
     def multipliers(self) -> np.ndarray:
         """Float32 `[num_slices, num_groups]`."""
         return self._constraint.multipliers
+
+    def _present_step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
 
 
 def constraint_updates(
@@ -91,7 +94,7 @@ def constraint_updates(
         training.evaluation_users,
     )
 
-    depth = fairness.depth or max(training.evaluate_at)
+    depth = min(fairness.depth or max(training.evaluate_at), len(data.catalogue))
 
     def exposure() -> np.ndarray:
         query = encode(model.query_tower, audience.columns)
@@ -114,22 +117,27 @@ def outcome(
 
     Returns:
         `met`; `unmet`, a sentence for every constraint that is not; and `constraints`, every one
-        with its ratio, band and multiplier.
+        with its ratio (none, if no list of the slice was measured), band and multiplier.
     """
     state = updates.state()
     cells = [
         {
             "slice": slices[s],
             "group": groups[g],
-            "ratio": round(float(state.ratio[s, g]), 4),
-            "low": round(float(state.low[s, g]), 4),
-            "high": round(float(state.high[s, g]), 4),
-            "multiplier": round(float(updates.multipliers[s, g]), 4),
+            "ratio": _rounded(state.ratio[s, g]),
+            "low": _rounded(state.low[s, g]),
+            "high": _rounded(state.high[s, g]),
+            "multiplier": _rounded(updates.multipliers[s, g]),
         }
         for s, g in np.argwhere(~np.isnan(state.low)).tolist()
     ]
     unmet = describe_violations(state, slices, groups)
     return {"met": not unmet, "unmet": unmet, "constraints": cells}
+
+
+def _rounded(value: float) -> float | None:
+    """What JSON can hold: it has no NaN."""
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def describe_violations(

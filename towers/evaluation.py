@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from fairness_losses.browsing import dcg_weights
 from fairness_losses.exposure import exposure_ratio, list_exposure
 from fairness_losses.groups import Groups
 from fairness_losses.metrics.ranking import ndcg_at_k, recall_at_k
 from towers.catalogue import EntityTable
+from towers.exact_search import ExactSearch
 
 _SCORES_PER_BLOCK = 20_000_000
 """Scores held in memory at a time."""
@@ -42,12 +42,30 @@ class Positives:
         """Items per user, int64 `[num_users]`."""
         return np.bincount(self.rows, minlength=self.num_users)
 
-    def mask(self, start: int, stop: int, num_items: int) -> np.ndarray:
-        """Bool `[stop - start, num_items]`, the sets of some users."""
+    def pairs(self, start: int, stop: int) -> np.ndarray:
+        """The sets of some users, int64 `[n, 2]`: user, counted from `start`, and item."""
         first, last = np.searchsorted(self.rows, [start, stop])
-        mask = np.zeros((stop - start, num_items), dtype=bool)
-        mask[self.rows[first:last] - start, self.items[first:last]] = True
-        return mask
+        return np.stack([self.rows[first:last] - start, self.items[first:last]], axis=1)
+
+    def holds(self, start: int, lists: np.ndarray) -> np.ndarray:
+        """Which items on the lists of users from `start` on are in their sets.
+
+        Args:
+            start: Position of the first list's user.
+            lists: int `[num_lists, k]`, -1 for none.
+
+        Returns:
+            Bool `[num_lists, k]`.
+        """
+        pairs = self.pairs(start, start + len(lists))
+        if not len(pairs):
+            return np.zeros(lists.shape, dtype=bool)
+        # One number for a user and an item; the one below a user's first is no item of the last.
+        width = 2 + max(pairs[:, 1].max(), lists.max(initial=0))
+        keys = pairs[:, 0] * width + pairs[:, 1]
+        wanted = np.arange(len(lists))[:, None] * width + lists
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return keys[found] == wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +150,10 @@ def exact_lists(
         first, ties by row; -1 where a user has fewer than `k` unseen items.
     """
     block = max(1, _SCORES_PER_BLOCK // len(candidate))
-    transposed = tf.constant(candidate.T)
+    search = ExactSearch(candidate, k)
     for start in range(0, len(query), block):
         stop = min(start + block, len(query))
-        scores = tf.matmul(query[start:stop], transposed)
-        scores = tf.where(seen.mask(start, stop, len(candidate)), -np.inf, scores)
-        values, rows = tf.math.top_k(scores, k)
-        yield start, np.where(np.isneginf(values.numpy()), -1, rows.numpy())
+        yield start, search(query[start:stop], seen.pairs(start, stop))
 
 
 def evaluate(
@@ -170,9 +185,7 @@ def evaluate(
     exposure = np.zeros(len(groups.labels) if groups else 0)
     weights = dcg_weights(depth)
     for start, lists in exact_lists(query, candidate, held_out.seen, depth):
-        stop = start + len(lists)
-        relevant = held_out.relevant.mask(start, stop, len(candidate))
-        hits[start:stop] = np.take_along_axis(relevant, np.maximum(lists, 0), 1) & (lists >= 0)
+        hits[start : start + len(lists)] = held_out.relevant.holds(start, lists)
         if groups is not None:
             exposure += list_exposure(lists, groups.membership, weights).sum(axis=0)
     metrics = _quality(hits, held_out, ks, min_users)

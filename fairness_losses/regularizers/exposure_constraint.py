@@ -72,7 +72,8 @@ class ExposureConstraint(Regularizer):
 
     Args:
         target: Target share per group, `[num_groups]`; 0 for a group without a target.
-        num_slices: Slices of the users; with 0 there is one constraint for everybody.
+        num_slices: Slices of the users, which then have to be given; with 0 there is one
+            constraint for everybody.
         tolerance: Half the width of the band, or one for each slice.
         constrained: Numbers of the groups that are held in their band; by default all that have a
             target.
@@ -84,8 +85,7 @@ class ExposureConstraint(Regularizer):
     """
 
     registered_name = "exposure_constraint"
-    needs = frozenset({"slices"})
-    uses = frozenset({"listed"})
+    uses = frozenset({"listed", "slices"})
 
     def __init__(
         self,
@@ -100,10 +100,13 @@ class ExposureConstraint(Regularizer):
     ) -> None:
         super().__init__(labels)
         self.target = target_shares_array(target)
+        if self.target.ndim != 1:
+            raise ValueError(f"`target` should be one share per group. Received: {target}.")
+        if num_slices < 0:
+            raise ValueError(f"`num_slices` should be at least 0. Received: {num_slices}.")
         self.num_slices = num_slices
         rows = max(1, num_slices)
-        self.tolerance = np.broadcast_to(np.asarray(tolerance, np.float64), [rows]).copy()
-        _check_positive("tolerance", self.tolerance.min())
+        self.tolerance = _per_slice(tolerance, rows)
         _check_positive("step_size", step_size)
         _check_positive("temperature", temperature)
         if not 0 <= margin < 1:
@@ -120,6 +123,17 @@ class ExposureConstraint(Regularizer):
     def multipliers(self) -> np.ndarray:
         """Of every slice and group, float32 `[num_slices, num_groups]`."""
         return self._pull.numpy()
+
+    def check(self, candidates: ScoredCandidates) -> None:
+        """Raises ValueError where slices are missing or inputs do not fit."""
+        super().check(candidates)
+        _check_columns("membership", candidates.membership, len(self.target))
+        if self.num_slices:
+            if candidates.slices is None:
+                raise ValueError(
+                    f"`{self.registered_name}` needs `slices` as an argument. Received: None."
+                )
+            _check_columns("slices", candidates.slices, self.num_slices)
 
     def penalty(self, candidates: ScoredCandidates) -> tf.Tensor:
         """Returns the pull, float scalar, not negative."""
@@ -165,6 +179,11 @@ class ExposureConstraint(Regularizer):
 
     def state(self, exposure: np.ndarray) -> ConstraintState:
         """Compares exposure with the bands; see `update`."""
+        if np.shape(exposure) != tuple(self._pull.shape):
+            raise ValueError(
+                f"`exposure` should have the shape {self._pull.shape}. "
+                f"Received: {np.shape(exposure)}."
+            )
         ratio = exposure_ratio(np.asarray(exposure, np.float64), self.target)
         tolerance = np.broadcast_to(self.tolerance[:, np.newaxis], ratio.shape)
         held = np.where(self.constrained, 1.0, np.nan)
@@ -187,6 +206,23 @@ class ExposureConstraint(Regularizer):
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
         raise ValueError(f"`{name}` should be a positive float. Received: {value}.")
+
+
+def _per_slice(tolerance: float | Sequence[float], rows: int) -> np.ndarray:
+    """Float64 `[num_slices]`."""
+    given = np.asarray(tolerance, np.float64)
+    if given.shape not in ((), (1,), (rows,)):
+        raise ValueError(
+            f"`tolerance` should be one, or one for each of {rows} slices. Received: {tolerance}."
+        )
+    _check_positive("tolerance", given.min())
+    return np.broadcast_to(given, [rows]).copy()
+
+
+def _check_columns(field: str, value: tf.Tensor, expected: int) -> None:
+    columns = tf.convert_to_tensor(value).shape[1]
+    if columns not in (None, expected):
+        raise ValueError(f"`{field}` should have {expected} columns. Received: {columns}.")
 
 
 def _constrained(numbers: Sequence[int] | None, target: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def serve_test_users(
     users = pq.read_table(examples / "users.parquet")
     asked = pc.unique(read_pairs(examples, "test")[USER_ID])
     users = users.filter(pc.is_in(users[USER_ID], asked))
-    known = _known_pairs(examples).group_by(USER_ID).aggregate([(ITEM_ID, "distinct")])
+    known = known_pairs(examples, "test").group_by(USER_ID).aggregate([(ITEM_ID, "distinct")])
     # A user without a past takes a null, which is a list of no items.
     row = pc.index_in(users[USER_ID], known[USER_ID]).combine_chunks()
     return retrieve_lists(
@@ -42,21 +42,32 @@ def serve_test_users(
     )
 
 
-def relevant_pairs(examples: pathlib.Path) -> pa.Table:
-    """Returns what the test users chose that they had not chosen before.
+def relevant_pairs(examples: pathlib.Path, part: str = "test") -> pa.Table:
+    """Returns what the users of a part chose that they had not chosen before.
 
     A list holds nothing that its user has chosen before, so choosing it once more is no hit that
     could have been made.
 
     Args:
         examples: Folder that the examples pipeline wrote.
+        part: `test` or `validation`.
 
     Returns:
         `user_id` and `item_id`, string.
     """
-    test = read_pairs(examples, "test")
-    return test.join(_known_pairs(examples), keys=[USER_ID, ITEM_ID], join_type="left anti")
+    chosen = read_pairs(examples, part)
+    return chosen.join(known_pairs(examples, part), keys=[USER_ID, ITEM_ID], join_type="left anti")
 
 
-def _known_pairs(examples: pathlib.Path) -> pa.Table:
-    return pa.concat_tables([read_pairs(examples, part) for part in ("train", "validation")])
+def known_pairs(examples: pathlib.Path, part: str) -> pa.Table:
+    """Returns what users chose before a part of the split, which is left out of their lists.
+
+    Args:
+        examples: Folder that the examples pipeline wrote.
+        part: `test` or `validation`.
+
+    Returns:
+        `user_id` and `item_id`, string; a pair may repeat.
+    """
+    before = ("train", "validation") if part == "test" else ("train",)
+    return pa.concat_tables([read_pairs(examples, part) for part in before])

@@ -70,11 +70,23 @@ class TestPositives:
         positives = seen([(1, 5), (0, 3), (1, 5), (1, 2)], 3)
         np.testing.assert_array_equal(positives.counts(), [1, 2, 0])
 
-    def test_masks_of_some_users(self):
+    def test_pairs_of_some_users(self):
         positives = seen([(0, 1), (1, 0), (1, 2), (2, 2)], 3)
-        np.testing.assert_array_equal(
-            positives.mask(1, 3, num_items=3), [[True, False, True], [False, False, True]]
-        )
+        np.testing.assert_array_equal(positives.pairs(1, 3), [[0, 0], [0, 2], [1, 2]])
+
+    def test_which_items_of_lists_they_hold(self):
+        positives = seen([(0, 1), (1, 0), (1, 2), (2, 2)], 3)
+        lists = np.array([[0, 1, 2], [2, 1, -1]])
+        np.testing.assert_array_equal(positives.holds(1, lists), [[1, 0, 1], [1, 0, 0]])
+
+    def test_no_list_holds_anything_of_users_without_items(self):
+        positives = seen([(0, 1)], 3)
+        assert not positives.holds(1, np.array([[0, 1], [1, -1]])).any()
+
+    def test_the_end_of_a_list_is_no_item_of_the_user_before(self):
+        """-1 of user 1 must not be read as the last item of user 0."""
+        positives = seen([(0, 5)], 2)
+        assert not positives.holds(0, np.array([[-1, -1], [-1, 5]])).any()
 
 
 class TestHeldOut:

@@ -1,0 +1,1 @@
+"""What exposure costs: regularizers at several weights, beside a constant score bonus."""
