@@ -25,6 +25,13 @@ class StratifiedSample:
 
     An item of several groups is drawn with the one it belongs to most.
 
+    Attributes:
+        size: Number of draws.
+        weights: float32 `[size]`, how many items each draw stands for.
+        expected_draws: float32 `[num_items]`, how often each item of the catalogue is drawn on
+            average, the reciprocal of the weight that it has then.
+        is_whole: Whether every item is drawn once, without chance.
+
     Args:
         groups: Groups of the catalogue.
         size: Number of draws, more only where every group would not get its one draw otherwise;
@@ -46,6 +53,7 @@ class StratifiedSample:
         self._seed = seed
         self.is_whole = bool((draws == items).all())
         self.weights = tf.constant((items / np.maximum(draws, 1))[of_draw], tf.float32)
+        self.expected_draws = (draws / np.maximum(items, 1)).astype(np.float32)[stratum]
         self.size = int(draws.sum())
 
     def rows(self, step: tf.Tensor) -> tf.Tensor:

@@ -90,7 +90,11 @@ class ConstraintConfig(Settings):
     gives way where it costs least."""
 
     every: int = Field(default=16, ge=1)
-    """Steps from one measurement of exact lists, and update of the multipliers, to the next."""
+    """Steps from one measurement of exact lists, and update of the multipliers, to the next. Steps
+    are executed 16 at a time, so it counts as the next multiple of 16."""
+
+    users: int = Field(default=4000, ge=1)
+    """Users whose exact lists are measured each time, at most."""
 
     @model_validator(mode="after")
     def _check_tolerance(self) -> ConstraintConfig:
@@ -121,8 +125,8 @@ class FairnessConfig(Settings):
     exposure of the exact list, with sparser gradients."""
 
     depth: int | None = Field(default=None, ge=1)
-    """Length of the lists whose exposure is steered, counting what a user has chosen already and
-    will not be listed. By default the largest of `audit.ks`."""
+    """Length of the lists whose exposure is steered, without what a user has chosen already. By
+    default the largest of `audit.ks`."""
 
     queries: int = Field(default=256, ge=1)
     """Queries of each batch whose exposure is measured, at most."""

@@ -8,20 +8,28 @@ import numpy as np
 import tensorflow as tf
 
 import fairness_losses
+from fairness_losses.candidate_memory import CandidateMemory
 from fairness_losses.catalogue_sample import StratifiedSample
 from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.regularizers.base import Regularizer
 from fairness_losses.regularizers.exposure_constraint import ExposureConstraint
+from fairness_losses.regularizers.worst_group import WorstGroup
 from fairness_losses.targets import target_shares
 from towers.config import ITEM_ID, ModelConfig, TrainingConfig
+from towers.lazy_adam import LazyAdam
 from towers.model import FairRetrievalModel
-from towers.objectives import Objective, PairObjective, UserObjective
+from towers.objectives import Objective, PairObjective, UserObjective, draw_probability
 from towers.retrieval_loss import RetrievalLoss
 from towers.training_data import TrainingData, slice_columns, slice_membership
 from towers.user_loss import UserLoss
 
 _STEPS_PER_EXECUTION = 16
+
+_OPTIMIZERS = {"adam": tf.keras.optimizers.Adam, "lazy_adam": LazyAdam}
+
+_AT_TEMPERATURE_OF_LOSS = frozenset({"exposure_constraint", "worst_group"})
+"""Regularizers whose softmax is that of the retrieval loss; others have a softness of their own."""
 
 _LAST_RATE = 0.02
 """Learning rate at the end of a cosine schedule, as a share of the highest."""
@@ -49,11 +57,12 @@ def build_model(
         sample = StratifiedSample(data.catalogue.groups, training.catalogue_sample, seed)
     if fairness is not None and fairness.weight > 0:
         regularizer = build_regularizer(fairness, training, data)
+        _refuse_blind_spots(regularizer, sample, training)
     model = FairRetrievalModel(
         data.query_tower,
         data.candidate_tower,
         data.catalogue,
-        _objective(training, data, sample),
+        _objective(training, data, sample, config.towers.dim),
         sample,
         regularizer,
         fairness.weight if fairness else 0.0,
@@ -61,7 +70,7 @@ def build_model(
         training.learned_temperature,
     )
     model.compile(
-        optimizer=tf.keras.optimizers.Adam(_learning_rate(training, num_steps)),
+        optimizer=_OPTIMIZERS[training.optimizer](_learning_rate(training, num_steps)),
         steps_per_execution=_STEPS_PER_EXECUTION,
     )
     first = {name: column[:1] for name, column in data.users.columns.items()}
@@ -70,7 +79,9 @@ def build_model(
     catalogue = data.catalogue
     if config.towers.bias and ITEM_ID in catalogue.columns and catalogue.frequency is not None:
         numbers = catalogue.columns[ITEM_ID]
-        model.candidate_tower.start_from_popularity(numbers, catalogue.frequency)
+        model.candidate_tower.start_from_popularity(
+            numbers, catalogue.frequency, training.temperature
+        )
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -91,11 +102,26 @@ def _learning_rate(
 
 
 def _objective(
-    training: TrainingConfig, data: TrainingData, sample: StratifiedSample | None
+    training: TrainingConfig, data: TrainingData, sample: StratifiedSample | None, dim: int
 ) -> Objective:
     if training.batch_of == "pairs":
         loss = RetrievalLoss(training.temperature, training.remove_accidental_hits)
-        return PairObjective(loss, data.catalogue, training.logq_correction)
+        memory = None
+        if training.candidate_memory:
+            if sample is not None and sample.is_whole:
+                raise InvalidInputError(
+                    "`training.catalogue_sample` is the whole catalogue, so past candidates add "
+                    "nothing: set `training.candidate_memory: 0`."
+                )
+            probability = draw_probability(data.catalogue, training.logq_correction)
+            memory = CandidateMemory(training.candidate_memory, dim, probability)
+        return PairObjective(
+            loss,
+            data.catalogue,
+            training.logq_correction,
+            sample,
+            memory,
+        )
     whole = sample is not None and sample.is_whole
     return UserObjective(UserLoss(training.temperature), len(data.catalogue) if whole else None)
 
@@ -117,14 +143,14 @@ def build_regularizer(
     if "excluded" in accepted and not fairness.target.include_unknown:
         offered["excluded"] = np.flatnonzero(groups.is_unknown).tolist()
     if "temperature" in accepted:
-        offered["temperature"] = fairness.temperature
+        of_loss = name in _AT_TEMPERATURE_OF_LOSS
+        offered["temperature"] = training.temperature if of_loss else fairness.temperature
     if "depth" in accepted:
         offered["depth"] = _steered_depth(fairness, training, len(data.catalogue))
     if "num_slices" in accepted:
         offered["num_slices"] = len(slice_membership(data.users, fairness.slices)[0])
     if name == ExposureConstraint.registered_name:
         offered |= _bands(fairness, data, offered["target"])
-        offered["temperature"] = training.temperature
     elif "num_slices" in accepted and not fairness.slices:
         raise InvalidInputError(
             f"`{name}` compares slices of the users: name their columns in `fairness.slices`."
@@ -168,6 +194,28 @@ def _bands(fairness: FairnessConfig, data: TrainingData, target: np.ndarray) -> 
         "margin": settings.margin,
         "step_size": settings.step_size,
     }
+
+
+def _refuse_blind_spots(
+    regularizer: Regularizer, sample: StratifiedSample | None, training: TrainingConfig
+) -> None:
+    """Refuses a regularizer that would not see what it looks for."""
+    name = regularizer.registered_name
+    if regularizer.judges_relevance and (sample is None or not sample.is_whole):
+        raise InvalidInputError(
+            f"`{name}` compares the items that a user chose with all others, of which a sample "
+            "would hold hardly any: raise `training.catalogue_sample` to the number of items."
+        )
+    if name in _AT_TEMPERATURE_OF_LOSS and training.learned_temperature:
+        raise InvalidInputError(
+            f"`{name}` needs the temperature of the retrieval loss to stay: set "
+            "`training.learned_temperature: false`."
+        )
+    if name == WorstGroup.registered_name and training.strategy != "one_device":
+        raise InvalidInputError(
+            f"`{name}` keeps weights of the slices that replicas would each change on their own: "
+            "set `training.strategy: one_device`."
+        )
 
 
 def _steered_depth(fairness: FairnessConfig, training: TrainingConfig, num_items: int) -> int:

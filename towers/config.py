@@ -242,8 +242,13 @@ class TrainingConfig(Settings):
     """For batches of users with a history: the range of the share of a user's items that is given
     to the query tower; the rest is to be found."""
 
+    optimizer: Literal["adam", "lazy_adam"] = "adam"
+    """`lazy_adam` moves only the embeddings that occur in a step, so that the time of a step does
+    not grow with the number of users and items: for hundreds of thousands of them. It is not quite
+    the same algorithm, see `towers.lazy_adam`."""
+
     learning_rate: float = Field(default=0.002, gt=0)
-    """Of Adam."""
+    """Of the optimizer."""
 
     schedule: Literal["constant", "cosine"] = "constant"
     """Whether the learning rate stays, or falls to a fiftieth along a cosine."""
@@ -266,8 +271,8 @@ class TrainingConfig(Settings):
     replica draws its own negatives, and the last shard of a batch is not left out."""
 
     logq_correction: bool = True
-    """Whether logits are corrected for how often an item is in a batch: `logit - log q`. Without
-    it popular items are pushed away in proportion to their popularity."""
+    """Whether logits of pairs are corrected for how often an item is in a batch: `logit - log q`.
+    Without it popular items are pushed away in proportion to their popularity."""
 
     remove_accidental_hits: bool = True
     """Whether the same item elsewhere in the batch is masked as a negative."""
@@ -277,11 +282,35 @@ class TrainingConfig(Settings):
     query, and the candidates whose exposure is regularized. A catalogue of at most this size is
     used whole. 0 leaves it at the negatives of the batch; a regularizer needs more."""
 
+    candidate_memory: int = Field(default=0, ge=0)
+    """For batches of pairs: candidates of past batches that are negatives, too, with the vectors
+    that they had then. 0 for none."""
+
     evaluate_at: list[Annotated[int, Field(ge=1)]] = Field(default=[20, 100], min_length=1)
     """The k of recall@k and NDCG@k, measured on the validation users after every epoch."""
 
     evaluation_users: int = Field(default=10_000, ge=1)
     """Validation users measured after every epoch, at most."""
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> TrainingConfig:
+        as_is = self.logq_correction and self.remove_accidental_hits
+        if self.batch_of == "users" and not as_is:
+            raise ValueError(
+                "`logq_correction` and `remove_accidental_hits` are for batches of pairs: with "
+                "`batch_of: users` there is nothing of that kind. Remove them."
+            )
+        if self.batch_of == "users" and self.candidate_memory:
+            raise ValueError("`candidate_memory` is for batches of pairs. Remove it.")
+        if self.batch_of == "users" and not self.catalogue_sample:
+            raise ValueError("`batch_of: users` needs a `catalogue_sample` of at least 1.")
+        if not self.given_share[0] <= self.given_share[1]:
+            raise ValueError(
+                f"`given_share` should be a range, low to high. Received: {self.given_share}."
+            )
+        if self.warmup and self.schedule != "cosine":
+            raise ValueError("`warmup` needs `schedule: cosine`.")
+        return self
 
 
 class ModelConfig(Settings):

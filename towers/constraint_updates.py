@@ -91,7 +91,7 @@ def constraint_updates(
         data.users.columns,
         slice_membership(data.users, fairness.slices)[1],
         (data.train_users, data.train.candidates),
-        training.evaluation_users,
+        fairness.constraint.users,
     )
 
     depth = min(fairness.depth or max(training.evaluate_at), len(data.catalogue))
@@ -131,7 +131,10 @@ def outcome(
         }
         for s, g in np.argwhere(~np.isnan(state.low)).tolist()
     ]
-    unmet = describe_violations(state, slices, groups)
+    unmet = describe_violations(state, slices, groups) + [
+        f"{groups[g]} in {slices[s]}: no list to measure it by"
+        for s, g in np.argwhere(state.unmeasured)
+    ]
     return {"met": not unmet, "unmet": unmet, "constraints": cells}
 
 

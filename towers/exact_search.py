@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-_GROUP = 32
+_GROUP = 8
 """Items whose best score stands for them in the first round."""
 
 _LANES = 8
@@ -16,9 +16,9 @@ class ExactSearch:
     """Finds the items with the highest inner products, exactly, in two rounds.
 
     The best `k` items are in the `k` groups whose best items score highest, so only these groups
-    are looked into: of a million items and `k = 100` that sorts 3,200 scores instead of a million.
-    Equal scores would leave it open which group is meant; a query where they occur among its best
-    is searched once more in full.
+    are looked into: of a million items that leaves 125,000 best ones of groups and, for `k = 100`,
+    800 items to choose from. Equal scores would leave it open which group is meant; a query where
+    they occur among its best is searched once more in full.
 
     Args:
         candidate: float32 `[num_items, dim]`.
@@ -79,7 +79,10 @@ class ExactSearch:
         first = groups // _LANES * (_GROUP * _LANES) + groups % _LANES
         rows = first[:, :, tf.newaxis] + tf.range(0, _GROUP * _LANES, _LANES)
         rows = tf.reshape(rows, [size, (self._k + 1) * _GROUP])
-        values, positions = tf.math.top_k(tf.gather(scores, rows, batch_dims=1), self._k + 1)
+        # A `gather` with `batch_dims` is several times slower.
+        places = rows + (tf.range(size) * tf.shape(scores)[1])[:, tf.newaxis]
+        looked_into = tf.gather(tf.reshape(scores, [-1]), places)
+        values, positions = tf.math.top_k(looked_into, self._k + 1)
         return values, tf.gather(rows, positions, batch_dims=1)
 
     def _scores(self, query: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:

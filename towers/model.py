@@ -77,6 +77,7 @@ class FairRetrievalModel(tfrs.Model):
             inputs,
             sample,
             lambda rows: self.embed_candidates(rows, training),
+            training,
         )
         self._means["retrieval_loss"].update_state(loss)
         if self.regularizer is None or sample is None:
@@ -113,18 +114,21 @@ class FairRetrievalModel(tfrs.Model):
         """The regularizer, of some queries of the batch and the sample of the catalogue."""
         some = slice(0, self._regularized_queries)
         scores = tf.matmul(query[some], sample.embedding, transpose_b=True)
-        given = self._among_sampled(inputs["given"][some], sample)
-        wanted = self._among_sampled(inputs["wanted"][some], sample)
-        judged = "relevance" in regularizer.needs
+        given, wanted = inputs["given"][some], inputs["wanted"][some]
+        relevance = None
+        # A served list leaves out whatever was chosen before. Where the penalty judges how well a
+        # user's items are found, they have to be among the candidates.
+        left_out = tf.concat([given, wanted], axis=1)
+        if regularizer.judges_relevance:
+            left_out = given
+            relevance = tf.cast(self._among_sampled(wanted, sample), scores.dtype)
         return regularizer(
             scores,
             tf.gather(self._membership, sample.ids),
             sample.weights,
-            # A served list leaves out whatever was chosen before. Where the penalty judges how
-            # well a user's items are found, they have to be among the candidates.
-            listed=~given if judged else ~(given | wanted),
+            listed=~self._among_sampled(left_out, sample),
             slices=inputs["slices"][some],
-            relevance=tf.cast(wanted, scores.dtype),
+            relevance=relevance,
             embeddings=sample.embedding,
             frequency=tf.gather(self._frequency, sample.ids),
         )

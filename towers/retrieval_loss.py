@@ -1,13 +1,17 @@
-"""Softmax loss over the batch and a catalogue sample, with logQ correction."""
+"""Softmax loss over the catalogue, estimated from the candidates of a batch and more."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 MASKED = -1e9
 """Logit of a candidate that is no negative; finite, so that gradients stay finite."""
+
+_SAFE = 60.0
+"""Difference of logits whose exponentials are both far from the ends of float32."""
 
 
 class CatalogueNegatives(NamedTuple):
@@ -24,28 +28,48 @@ class CatalogueNegatives(NamedTuple):
     weights: tf.Tensor
 
 
+class Candidates(NamedTuple):
+    """The items that every query's own item is compared with.
+
+    Attributes:
+        embedding: float `[num_candidates, dim]`.
+        ids: int `[num_candidates]`, which item each is; one may occur repeatedly.
+        log_weights: float `[num_candidates]`, log of how many items of the catalogue each stands
+            for, `MASKED` for none. For a candidate that occurs `n` times where `m` times were to
+            be expected that is `log n - log m`: the logQ correction.
+    """
+
+    embedding: tf.Tensor
+    ids: tf.Tensor
+    log_weights: tf.Tensor
+
+
 class RetrievalLoss:
-    """Softmax cross-entropy of each query's own candidate among the batch's candidates.
+    """Softmax cross-entropy of each query's own item, as if among the whole catalogue.
 
-    For query `i` with candidate `i`, scores `s`, temperature `t` and sampling probability `q`,
+    For query `i` with the item `y`, scores `s`, temperature `t` and candidates of weights `w`,
 
-        logit_ij = s_ij / t - log q_j
-        loss = mean over i of ( log sum_j exp(logit_ij) - logit_ii )
+        loss = mean over i of ( log Z_i - s_iy / t )
+        Z_i = exp(s_iy / t) + sum over candidates j that are not y of w_j * exp(s_ij / t)
 
-    over the candidates `j` of the batch and, where a sample of the catalogue is given, of that.
-    A sampled item that stands for `w` items has `logit = s / t + log w`; both halves estimate the
-    sum over the whole catalogue, which is therefore counted twice; the positive is counted once.
+    Candidates are drawn, with known probabilities, and weighted by how rarely (`Candidates`), so
+    that the sum has the expectation of the sum over the catalogue without `y`. The own item is not
+    drawn but always there. It therefore counts once, without a correction, and its other
+    occurrences among the candidates, accidental hits, are left out.
 
-    A candidate is in a batch as often as it is in the examples, so without the correction popular
-    items would be pushed away as negatives in proportion to their popularity. Source: Yi et al.,
-    "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
-    section 3; for the mixture Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural
-    Networks in Recommendations", WWW 2020. Not negative; zero in the limit
-    of a positive that outscores all negatives.
+    Without any correction popular items, which are in a batch more often, would be pushed away in
+    proportion to their popularity. A correction of the own item as if it were drawn
+    (`s / t - log q` for it, too, and hits left out) pushes popular items too little instead, at
+    the cost of small groups. Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large
+    Corpus Item Recommendations", RecSys 2019, section 3, for the correction; Khrylchenko et al.,
+    "Correcting the LogQ Correction: Revisiting Sampled Softmax for Large-Scale Retrieval",
+    RecSys 2025, for the own item. Not negative; zero in the limit of a positive that outscores all
+    negatives.
 
     Args:
         temperature: Divides the scores; positive.
-        remove_accidental_hits: Whether other occurrences of a query's own item are left out.
+        remove_accidental_hits: Off, an own item counts as the candidates have it, occurrences in
+            other pairs included: more noise, the same expectation in large batches.
     """
 
     def __init__(self, temperature: float, remove_accidental_hits: bool = True) -> None:
@@ -54,50 +78,91 @@ class RetrievalLoss:
         self.temperature = temperature
         self.remove_accidental_hits = remove_accidental_hits
 
-    def __call__(
-        self,
-        query: tf.Tensor,
-        candidate: tf.Tensor,
-        candidate_ids: tf.Tensor,
-        log_probability: tf.Tensor,
-        sample: CatalogueNegatives | None = None,
-    ) -> tf.Tensor:
+    def __call__(self, query: tf.Tensor, candidates: Candidates, own: tf.Tensor) -> tf.Tensor:
         """Returns the mean loss of a batch.
 
         Args:
             query: float `[batch, dim]`.
-            candidate: float `[batch, dim]`, the positive of each query.
-            candidate_ids: int `[batch]`, which item each candidate is.
-            log_probability: float `[batch]`, log of the probability with which a draw of the
-                batch is this candidate; equal ones leave sampling bias uncorrected.
-            sample: Further negatives.
+            candidates: The own items of all queries among them.
+            own: int `[batch]`, which candidate is a query's own item.
 
         Returns:
             float scalar.
         """
-        scores = tf.matmul(query, candidate, transpose_b=True) / self.temperature
-        logits = scores - log_probability[tf.newaxis, :]
-        positive = tf.linalg.diag_part(logits)
+        query = query / self.temperature
+        positive = tf.reduce_sum(query * tf.gather(candidates.embedding, own), axis=1)
         if self.remove_accidental_hits:
-            logits = tf.where(_accidental_hits(candidate_ids), MASKED, logits)
-        if sample is not None:
-            logits = tf.concat([logits, self._sampled_logits(query, candidate_ids, sample)], axis=1)
-        return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - positive)
-
-    def _sampled_logits(
-        self, query: tf.Tensor, candidate_ids: tf.Tensor, sample: CatalogueNegatives
-    ) -> tf.Tensor:
-        """Logits `[batch, num_sampled]` on the scale of the batch's."""
-        # The batch's logits sum to an estimate of `batch` times the sum over the catalogue.
-        scores = tf.matmul(query, sample.embedding, transpose_b=True) / self.temperature
-        batch_size = tf.cast(tf.size(candidate_ids), scores.dtype)
-        logits = scores + tf.math.log(sample.weights) + tf.math.log(batch_size)
-        own = candidate_ids[:, tf.newaxis] == sample.ids[tf.newaxis, :]
-        return tf.where(own, MASKED, logits)
+            total = _sum_of_log_partitions(
+                query, candidates, tf.gather(candidates.ids, own), positive
+            )
+        else:
+            nothing = tf.fill(tf.shape(own), tf.constant(-1, candidates.ids.dtype))
+            apart = tf.fill(tf.shape(own), tf.constant(MASKED, query.dtype))
+            total = _sum_of_log_partitions(query, candidates, nothing, apart)
+        return (total - tf.reduce_sum(positive)) / tf.cast(tf.size(own), query.dtype)
 
 
-def _accidental_hits(candidate_ids: tf.Tensor) -> tf.Tensor:
-    """Bool `[batch, batch]`: the same item, but not the query's own occurrence of it."""
-    position = tf.range(tf.size(candidate_ids))
-    same_item = candidate_ids[:, tf.newaxis] == candidate_ids[tf.newaxis, :]
-    return same_item & (position[:, tf.newaxis] != position[tf.newaxis, :])
+def _sum_of_log_partitions(
+    query: tf.Tensor, candidates: Candidates, left_out: tf.Tensor, apart: tf.Tensor
+) -> tf.Tensor:
+    """Sum over queries of `log Z`, with its gradient from the same exponentials.
+
+    Differentiating the steps one by one would pass through a matrix of the size of the logits
+    three times more.
+
+    Args:
+        query: float `[batch, dim]`, over the temperature.
+        candidates: `num_candidates` items.
+        left_out: int `[batch]`, the item that does not count for a query.
+        apart: float `[batch]`, a logit that counts for a query beside those of the candidates.
+    """
+
+    @tf.custom_gradient
+    def total(
+        query: tf.Tensor, embedding: tf.Tensor, apart: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        scores = tf.matmul(query, embedding, transpose_b=True)
+
+        def logits() -> tf.Tensor:
+            is_left_out = left_out[:, tf.newaxis] == candidates.ids
+            return tf.where(is_left_out, MASKED, scores + candidates.log_weights)
+
+        shift = _shift(query, embedding, candidates.log_weights, apart, logits)[:, tf.newaxis]
+        terms, term_apart = tf.exp(logits() - shift), tf.exp(apart[:, tf.newaxis] - shift)
+        partition = tf.reduce_sum(terms, axis=1, keepdims=True) + term_apart
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            weight = upstream / partition
+            return (
+                weight * tf.matmul(terms, embedding),
+                tf.matmul(terms, weight * query, transpose_a=True),
+                (weight * term_apart)[:, 0],
+            )
+
+        return tf.reduce_sum(tf.math.log(partition) + shift), gradient
+
+    return total(query, candidates.embedding, apart)
+
+
+def _shift(
+    query: tf.Tensor,
+    embedding: tf.Tensor,
+    log_weights: tf.Tensor,
+    apart: tf.Tensor,
+    logits: Callable[[], tf.Tensor],
+) -> tf.Tensor:
+    """What to subtract from a query's logits so that exponentials neither over- nor underflow.
+
+    The largest logit always does. A bound of it (Cauchy and Schwarz) does as well where it is not
+    far above `apart`, as with vectors of length 1, and saves looking at all logits once more.
+
+    Returns:
+        float `[batch]`.
+    """
+    lengths = tf.norm(query, axis=1) * tf.reduce_max(tf.norm(embedding, axis=1))
+    bound = tf.maximum(lengths + tf.reduce_max(log_weights), apart)
+    return tf.cond(
+        tf.reduce_max(bound - apart) < _SAFE,
+        lambda: bound,
+        lambda: tf.maximum(tf.reduce_max(logits(), axis=1), apart),
+    )

@@ -121,18 +121,22 @@ class Tower(tf.keras.layers.Layer):
             return tf.concat([vectors[:, :-1], tf.ones_like(vectors[:, :1])], axis=1)
         return tf.math.l2_normalize(vectors, axis=1) if self._unit_norm else vectors
 
-    def start_from_popularity(self, item_numbers: np.ndarray, frequency: np.ndarray) -> None:
-        """Sets the biases of items to the logarithm of how often they occur in training.
+    def start_from_popularity(
+        self, item_numbers: np.ndarray, frequency: np.ndarray, temperature: float
+    ) -> None:
+        """Sets the biases of items so that at first the softmax is their share of the training.
 
         Args:
             item_numbers: int `[num_items]`, the looked-up `item_id` of every item.
             frequency: int `[num_items]`.
+            temperature: Divides the scores in the softmax.
         """
         if self._biased is not None:
             size = self._biased.numbering.size
             # Ids that share a hash bin share a bias; what is unseen counts as seen once.
             counts = np.bincount(item_numbers, frequency, minlength=size)
-            self._bias.set_weights([np.log((counts + 1) / frequency.sum())[:, np.newaxis]])
+            share = (counts + 1) / frequency.sum()
+            self._bias.set_weights([temperature * np.log(share)[:, np.newaxis]])
 
 
 def _gives(feature: FeatureLayer, dim: int) -> bool:

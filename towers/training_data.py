@@ -21,6 +21,8 @@ from towers.features import HistoryLayer
 from towers.tower import Tower
 from towers.user_choices import UserChoices
 
+_MIN_USERS = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
@@ -117,7 +119,10 @@ def slice_columns(users: EntityTable, columns: Sequence[str]) -> list[str]:
 
 
 def slice_membership(users: EntityTable, columns: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Which slices the users belong to, one of each column.
+    """Which slices the users belong to, at most one of each column.
+
+    Users whose value is unknown are in none, and slices of fewer than 20 users are left out: what
+    holds for so few is chance, and would say something of persons.
 
     Args:
         users: All users.
@@ -138,8 +143,10 @@ def slice_membership(users: EntityTable, columns: Sequence[str]) -> tuple[list[s
                 f"{known}."
             )
         divided = Groups.from_labels(users.labels[column])
-        names += [f"{column}={label}" for label in divided.labels]
-        parts.append(divided.membership)
+        large = divided.membership.sum(axis=0) >= _MIN_USERS
+        kept = np.flatnonzero(large & ~divided.is_unknown)
+        names += [f"{column}={divided.labels[i]}" for i in kept]
+        parts.append(divided.membership[:, kept])
     return names, np.concatenate(parts, axis=1)
 
 

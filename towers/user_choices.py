@@ -99,14 +99,18 @@ def holds(rows: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     To be kept out of XLA, whose binary search is many times slower.
 
     Args:
-        rows: int `[num_users, width]`.
-        items: int `[num_items]`.
+        rows: int `[num_users, width]`, `NO_ITEM` for none.
+        items: int `[num_items]`, not negative; an item may be there repeatedly.
     """
-    ordered = tf.sort(rows, axis=1)
-    wanted = tf.broadcast_to(items, [tf.shape(rows)[0], tf.size(items)])
-    position = tf.searchsorted(ordered, wanted)
-    position = tf.minimum(position, tf.shape(rows)[1] - 1)
-    return tf.gather(ordered, position, batch_dims=1) == wanted
+    ordered, size = tf.sort(items), tf.size(items)
+    users, width = tf.unstack(tf.shape(rows))
+    sought = tf.reshape(rows, [-1])
+    place = tf.searchsorted(ordered, sought)
+    found = tf.gather(ordered, tf.minimum(place, size - 1)) == sought
+    # What is not among the items goes to a column of its own, which nothing is read from.
+    indices = tf.stack([tf.repeat(tf.range(users), width), tf.where(found, place, size)], axis=1)
+    counts = tf.scatter_nd(indices, tf.ones_like(sought), [users, size + 1])
+    return tf.gather(counts > 0, tf.searchsorted(ordered, items), axis=1)
 
 
 def marked(rows: tf.Tensor, num_items: int) -> tf.Tensor:

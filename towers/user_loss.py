@@ -74,7 +74,7 @@ class UserLoss:
         stands_for = choices.weights[:, tf.newaxis]
         parts = [
             tf.where(chosen, MASKED, sampled + tf.math.log(sample.weights)),
-            tf.where(is_wanted, wanted + tf.math.log(stands_for), MASKED),
+            tf.where(is_wanted, wanted, MASKED),
         ]
         total = tf.reduce_logsumexp(tf.concat(parts, axis=1), axis=1, keepdims=True)
         weights = tf.where(is_wanted, stands_for, 0.0)

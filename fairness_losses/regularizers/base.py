@@ -67,6 +67,11 @@ class Regularizer(tf.Module, abc.ABC):
     uses: ClassVar[frozenset[str]] = frozenset()
     """Optional fields that the penalty looks at if they are given."""
 
+    @property
+    def judges_relevance(self) -> bool:
+        """Whether it looks at how relevant items are scored, which then have to be candidates."""
+        return "relevance" in self.needs
+
     def __init__(self, labels: Sequence[str] | None = None) -> None:
         super().__init__(name=self.registered_name)
         self.labels = None if labels is None else tuple(labels)
@@ -131,8 +136,15 @@ class Regularizer(tf.Module, abc.ABC):
         groups = tf.convert_to_tensor(candidates.membership).shape[1]
         labels = self.labels or (groups and [str(group) for group in range(groups)])
         recording = tf.summary.should_record_summaries()
-        if labels and tf.get_static_value(recording) is not False:
-            tf.cond(recording, lambda: self._write(candidates, labels), lambda: False)
+        if not labels or tf.get_static_value(recording) is False:
+            return
+
+        def write() -> bool:
+            # Else the scopes of loops and branches around the call would be part of the names.
+            with tf.name_scope("/"):
+                return self._write(candidates, labels)
+
+        tf.cond(recording, write, lambda: False)
 
     def _write(self, candidates: ScoredCandidates, labels: Sequence[str]) -> bool:
         membership = candidates.membership

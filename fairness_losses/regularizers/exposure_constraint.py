@@ -16,6 +16,9 @@ from fairness_losses.regularizers.base import (
     target_shares_array,
 )
 
+_LEAST = 1e-6
+"""Least probability of anything else that a group which is held down is weighed against."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ConstraintState:
@@ -32,6 +35,11 @@ class ConstraintState:
     high: np.ndarray
 
     @property
+    def unmeasured(self) -> np.ndarray:
+        """Bool `[num_slices, num_groups]`, constraints of slices without a list to judge by."""
+        return ~np.isnan(self.low) & np.isnan(self.ratio)
+
+    @property
     def violated(self) -> np.ndarray:
         """Bool `[num_slices, num_groups]`."""
         with np.errstate(invalid="ignore"):
@@ -39,7 +47,7 @@ class ConstraintState:
 
 
 class ExposureConstraint(Regularizer):
-    """Pulls groups up just as strongly as a band of exposure ratios needs, in every slice.
+    """Pulls groups just as strongly as a band of exposure ratios needs, in every slice.
 
     Wanted is the best retrieval loss subject to
 
@@ -51,14 +59,16 @@ class ExposureConstraint(Regularizer):
     multiplier `m_sg` of each constraint by how far the exact ratio is from its band, and the model
     minimises the retrieval loss plus a surrogate, the pull
 
-        penalty = mean over queries q of sum over g of l_qg * ( - mean over j in g of log p_qj ),
+        penalty = mean over queries q of sum over g of
+                  max(l_qg, 0) * mean over j in g of -log p_qj  +  max(-l_qg, 0) * -log(1 - P_qg),
 
-    where `p_q` is the softmax of the scores over the candidates on the query's list, the mean is
-    over those of group g, and `l_qg` is the sum of the multipliers of the query's slices, shifted
-    so that the least of the groups' is 0. It is the cross-entropy of a target that puts the mass
-    `l_qg` evenly on the group: the same pull on every item of the group, which moves those at the
-    end of the list and leaves the order within the group to relevance. Not negative; zero if and
-    only if all multipliers are equal, as they are at first.
+    where `p_q` is the softmax of the scores over the candidates on the query's list, `P_qg` its sum
+    over those of group g, and `l_qg` the sum of the multipliers of the query's slices. A positive
+    multiplier is the cross-entropy of a target that puts its mass evenly on the group: the same
+    pull on every item of the group, which moves those at the end of the list and leaves the order
+    within the group to relevance. A negative one, of a group that has too much, is the
+    cross-entropy of "something else", which leaves the order of all else to relevance, too. Not
+    negative; zero if and only if all multipliers of groups that could be listed are 0, as at first.
 
     The scores should belong to the whole catalogue or a weighted sample of it, on the scale of the
     retrieval loss's softmax.
@@ -148,9 +158,12 @@ class ExposureConstraint(Regularizer):
         in_group = membership * weights[:, tf.newaxis]
         size = tf.matmul(on_list, in_group)
         mean = tf.math.divide_no_nan(tf.matmul(log_probability, in_group), size)
+        inside = tf.matmul(on_list * tf.exp(log_probability), in_group)
+        # All of a list that holds nothing else: there is no way down, so no gradient either.
+        outside = tf.math.log(tf.maximum(1 - inside, _LEAST))
         pull = tf.matmul(slices, self._pull)
-        pull -= tf.reduce_min(pull, axis=1, keepdims=True)
-        return _mean_over_queries(-tf.reduce_sum(pull * mean, axis=1))
+        terms = tf.nn.relu(pull) * mean + tf.nn.relu(-pull) * outside
+        return _mean_over_queries(-tf.reduce_sum(terms, axis=1))
 
     def update(self, exposure: np.ndarray) -> ConstraintState:
         """Moves the multipliers by how far exposure is from its bands.

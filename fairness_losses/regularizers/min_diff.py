@@ -100,6 +100,11 @@ class MinDiff(Regularizer):
         self.positives_only = positives_only
         self.excluded = tuple(sorted(set(excluded)))
 
+    @property
+    def judges_relevance(self) -> bool:
+        """Whether only relevant items are compared."""
+        return self.positives_only
+
     def check(self, candidates: ScoredCandidates) -> None:
         """Raises ValueError where inputs do not fit, or what is to be compared is missing."""
         super().check(candidates)

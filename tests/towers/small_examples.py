@@ -63,12 +63,14 @@ def write_biased_log(
     for user in range(48):
         wanted = np.where(taste == user % 4, 20.0, 1.0) * np.where(groups == "b", 0.05, 1.0)
         chosen = rng.choice(120, interactions_per_user, replace=False, p=wanted / wanted.sum())
-        ids = [(f"u{user}", f"i{item}") for item in chosen]
+        own = [(f"u{user}", f"i{item}") for item in chosen]
         held_out = 2 if validation else 0
-        pairs["validation"] += ids[:held_out]
-        pairs["train"] += ids[held_out:]
+        pairs["validation"] += own[:held_out]
+        pairs["train"] += own[held_out:]
+    ids = [f"u{user}" for user in range(48)]
     users = {
-        "user_id": [f"u{user}" for user in range(48)],
+        "user_id": ids,
+        "history": [[item for user, item in pairs["train"] if user == name] for name in ids],
         "slice.gender": [("F", "M", "unknown")[user // 20] for user in range(48)],
     }
     items = {"item_id": [f"i{item}" for item in range(120)], "group": groups.tolist()}

@@ -13,7 +13,7 @@ from towers.config import IdFeature, TowersConfig
 from towers.features import FeatureStatistics, build_feature
 from towers.model import FairRetrievalModel
 from towers.objectives import PairObjective
-from towers.retrieval_loss import CatalogueNegatives, RetrievalLoss
+from towers.retrieval_loss import RetrievalLoss
 from towers.tower import Tower
 
 GROUPS = ["a", "a", "a", "b", "b", "unknown"]
@@ -44,7 +44,8 @@ def model_with(
         frequency=frequency,
     )
     towers = id_tower("user_id", 3), id_tower("item_id", 6)
-    objective = PairObjective(RetrievalLoss(0.5), catalogue, logq_correction)
+    drawn = arguments.get("sample")
+    objective = PairObjective(RetrievalLoss(0.5), catalogue, logq_correction, drawn)
     model = FairRetrievalModel(*towers, catalogue, objective, **arguments)
     model.compile(optimizer=tf.keras.optimizers.Adam(0.1))
     return model
@@ -54,15 +55,19 @@ def sample(size: int = 6) -> StratifiedSample:
     return StratifiedSample(Groups.from_labels(GROUPS), size, seed=0)
 
 
-def retrieval_loss(model: FairRetrievalModel, probability: np.ndarray, rows=None) -> float:
-    """The loss of `BATCH`, put together from its parts."""
-    query, own = model.query_tower(BATCH["query"]), BATCH["candidate"]
-    log_probability = tf.cast(tf.math.log(tf.gather(probability, own)), tf.float32)
-    negatives = None
-    if rows is not None:
-        negatives = CatalogueNegatives(model.embed_candidates(rows), rows, tf.ones(len(rows)))
-    embedded = model.embed_candidates(own)
-    return float(RetrievalLoss(0.5)(query, embedded, own, log_probability, negatives))
+def retrieval_loss(model: FairRetrievalModel, stands_for: np.ndarray) -> float:
+    """The loss of `BATCH`, given how many items each item of the catalogue stands for."""
+    scores = model.query_tower(BATCH["query"]) @ tf.transpose(model.embed_candidates(tf.range(6)))
+    scores, own = scores.numpy().astype(np.float64) / 0.5, BATCH["candidate"].numpy()
+    others = np.arange(6) != own[:, None]
+    positive = np.take_along_axis(scores, own[:, None], axis=1)[:, 0]
+    partition = np.exp(positive) + (np.exp(scores) * others) @ stands_for
+    return float((np.log(partition) - positive).mean())
+
+
+def drawn_once(probability: np.ndarray) -> np.ndarray:
+    """What items of `BATCH` stand for, each of them there once where three draws were to be."""
+    return np.isin(np.arange(6), BATCH["candidate"]) / (3 * probability)
 
 
 class FirstScores(Regularizer):
@@ -79,19 +84,19 @@ class FirstScores(Regularizer):
 def test_probabilities_are_training_shares_and_an_item_not_in_training_counts_as_once():
     """Frequencies 8, 4, 0, 2, 1, 1 count as 8, 4, 1, 2, 1, 1 of 17."""
     model = model_with()
-    expected = retrieval_loss(model, np.array([8, 4, 1, 2, 1, 1]) / 17)
+    expected = retrieval_loss(model, drawn_once(np.array([8, 4, 1, 2, 1, 1]) / 17))
     assert float(model.compute_loss(BATCH)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_without_the_correction_all_items_are_equally_likely():
     model = model_with(logq_correction=False)
-    expected = retrieval_loss(model, np.full(6, 1 / 6))
+    expected = retrieval_loss(model, drawn_once(np.full(6, 1 / 6)))
     assert float(model.compute_loss(BATCH)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_sample_adds_negatives():
+def test_a_sample_of_the_whole_catalogue_stands_for_itself():
     model = model_with(sample=sample())
-    expected = retrieval_loss(model, np.array([8, 4, 1, 2, 1, 1]) / 17, tf.range(6))
+    expected = retrieval_loss(model, np.ones(6))
     assert float(model.compute_loss(BATCH)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -121,7 +126,7 @@ def test_what_a_user_chose_is_not_listed_and_the_regularizer_sees_who_the_user_i
     model_with(sample=sample(), regularizer=recorder, regularized_queries=2).compute_loss(BATCH)
     seen = recorder.candidates
     np.testing.assert_array_equal(seen.listed, [[0, 1, 1, 1, 0, 0], [1, 1, 1, 0, 1, 1]])
-    np.testing.assert_array_equal(seen.relevance, [[1, 0, 0, 0, 1, 0], [0, 0, 0, 1, 0, 0]])
+    assert seen.relevance is None
     np.testing.assert_array_equal(seen.slices, [[1, 0], [0, 1]])
     np.testing.assert_array_equal(seen.frequency, FREQUENCY)
     assert seen.embeddings.shape == [6, 4]
@@ -135,6 +140,8 @@ def test_a_regularizer_that_judges_relevance_sees_wanted_items_on_the_lists():
     judge = Judge()
     model_with(sample=sample(), regularizer=judge, regularized_queries=2).compute_loss(BATCH)
     np.testing.assert_array_equal(judge.candidates.listed, [[1, 1, 1, 1, 1, 0], [1] * 6])
+    expected = [[1, 0, 0, 0, 1, 0], [0, 0, 0, 1, 0, 0]]
+    np.testing.assert_array_equal(judge.candidates.relevance, expected)
 
 
 def test_every_step_draws_another_sample_and_the_same_one_when_repeated():

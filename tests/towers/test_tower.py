@@ -25,6 +25,11 @@ def user_id(dim: int = 4) -> FeatureLayer:
     return build_feature(IdFeature(kind="id", column="user_id"), statistics, dim)
 
 
+def item_id(bins: int | None = None, dim: int = 4) -> FeatureLayer:
+    statistics = FeatureStatistics(vocabulary=["i1", "i2"])
+    return build_feature(IdFeature(kind="id", column="item_id", bins=bins), statistics, dim)
+
+
 def age() -> FeatureLayer:
     statistics = FeatureStatistics(mean=40.0, variance=100.0)
     return build_feature(NumericFeature(kind="numeric", column="age"), statistics, 4)
@@ -159,6 +164,80 @@ class TestHiddenLayers:
         assert 0.85 < dropped.mean() < 1.15
 
 
+USERS = {"user_id": tf.constant([2, 3]), "age": tf.constant([0.5, -1.0])}
+
+
+class TestActivatedFeatures:
+    """A user with the embedding 1, -2 and the age 0.5, and one with 3, 4 and the age -1."""
+
+    def tower(self, **settings) -> Tower:
+        """The vector is the sum of the units, each shifted by 0.5."""
+        items = user_id(dim=2)
+        items.embedding.set_weights([np.array([[9, 9], [9, 9], [1, -2], [3, 4]])])
+        given = {"dim": 1, "unit_norm": False, "activate_features": True, **settings}
+        model = tower(items, age(), **given)
+        model(USERS)
+        model._hidden[0]._dense.set_weights([np.full(3, 0.5)])
+        model._projection.set_weights([np.ones([3, 1]), np.zeros(1)])
+        return model
+
+    def test_are_the_first_hidden_layer(self):
+        """Units 1.5, -1.5, 1 and 3.5, 4.5, -0.5, of which the activation takes those above 0."""
+        np.testing.assert_allclose(self.tower()(USERS), [[2.5], [8]])
+
+    def test_are_dropped_out_in_training(self):
+        """Each of the units 1.5, 1 and 3.5, 4.5 is doubled or nothing."""
+        tf.keras.utils.set_random_seed(0)
+        model = self.tower(dropout=0.5)
+        drawn = np.concatenate([model(USERS, training=True) for _ in range(50)], axis=1)
+        assert set(drawn[0]) == {0, 2, 3, 5}
+        assert set(drawn[1]) == {0, 7, 9, 16}
+        np.testing.assert_allclose(model(USERS), [[2.5], [8]])
+
+    def test_of_a_history_with_a_wide_embedding_of_its_own(self):
+        """As in an autoencoder: items 2 and 3 have the mean 2, -1 in the hidden layer."""
+        feature = HistoryFeature(kind="history", share_embedding=False, dim=2)
+        statistics = FeatureStatistics(vocabulary=["a", "b"])
+        layer = build_feature(feature, statistics, 1)
+        layer.embedding.set_weights([np.array([[0, 0], [0, 0], [1, 2], [3, -4]])])
+        model = tower(layer, dim=1, unit_norm=False, activate_features=True)
+        inputs = {"history": tf.constant([[2, 3], [3, 0]])}
+        model(inputs)
+        model._projection.set_weights([np.array([[1.0], [10.0]]), np.zeros(1)])
+        np.testing.assert_allclose(model(inputs), [[2], [3]])
+
+    def test_but_not_where_one_is_the_vector(self):
+        feature = user_id()
+        model = tower(feature, unit_norm=False, activate_features=True)
+        np.testing.assert_array_equal(model({"user_id": IDS}), feature(IDS))
+
+
+class TestVectorDropout:
+    def vectors(self, side: str, training: bool, **settings) -> np.ndarray:
+        tf.keras.utils.set_random_seed(1)
+        items = item_id(dim=1000)
+        items.embedding.set_weights([np.ones([4, 1000])])
+        given = {"dim": 1000, "unit_norm": False, "vector_dropout": 0.5, **settings}
+        model = Tower([items], TowersConfig(**given), f"{side}_tower", side)
+        return model({"item_id": tf.constant([2])}, training=training).numpy()[0]
+
+    def test_leaves_out_dimensions_of_queries_in_training(self):
+        dropped = self.vectors("query", training=True)
+        assert set(dropped) == {0, 2}
+        assert 0.85 < dropped.mean() < 1.15
+
+    @pytest.mark.parametrize(
+        ("side", "training"), [("query", False), ("candidate", True), ("candidate", False)]
+    )
+    def test_and_nothing_else(self, side, training):
+        np.testing.assert_array_equal(self.vectors(side, training), np.ones(1000))
+
+    def test_not_the_one_that_a_bias_is_multiplied_by(self):
+        dropped = self.vectors("query", training=True, bias=True)
+        assert set(dropped[:-1]) == {0, 2}
+        assert dropped[-1] == 1
+
+
 def test_training_reaches_the_dropout_of_features():
     """An id is replaced by the unseen one's embedding, in training only."""
     feature = IdFeature(kind="id", column="user_id", dropout=0.5)
@@ -199,6 +278,35 @@ class TestBias:
         gradients = [tf.convert_to_tensor(g)[3].numpy() for g in tape.gradient(score, tables)]
         assert gradients[0].tolist() == [3, 4, 0]
         assert gradients[1].tolist() == [1, 2, 1]
+
+    def started(self, numbers, frequency, **settings) -> np.ndarray:
+        """Logits of items 0 to 3 for a query that agrees with none of them."""
+        items = item_id(**settings)
+        items.embedding.set_weights([np.zeros(items.embedding.embeddings.shape)])
+        candidate = Tower([items], self.CONFIG, "candidate_tower", "candidate")
+        query = Tower([items], self.CONFIG, "query_tower", "query")
+        candidate({"item_id": tf.constant([0])})
+        candidate.start_from_popularity(np.array(numbers), np.array(frequency), temperature=1.0)
+        inputs = {"item_id": tf.range(4)}
+        return (candidate(inputs).numpy() @ query(inputs).numpy().T)[:, 0]
+
+    def test_it_starts_from_the_popularity_of_items(self):
+        """Items chosen 7 and 2 times of 9, counted once more: log 8/9 and log 3/9. Unseen ones
+        (number 1, of two in the catalogue) and padding count as chosen once: log 1/9."""
+        logits = self.started([2, 3, 1, 1], [7, 2, 0, 0], dim=3)
+        np.testing.assert_allclose(logits, np.log([1 / 9, 1 / 9, 8 / 9, 3 / 9]), rtol=1e-5)
+
+    def test_items_that_share_a_hash_bin_are_popular_together(self):
+        """Of three bins after the padding 1 has items chosen 4 and 3 times of 9: log 8/9."""
+        logits = self.started([1, 1, 2], [4, 3, 2], bins=3, dim=3)[1:]
+        np.testing.assert_allclose(logits, np.log([8 / 9, 3 / 9, 1 / 9]), rtol=1e-5)
+
+    def test_a_tower_without_a_bias_has_no_popularity(self):
+        items = item_id(dim=3)
+        model = Tower([items], TowersConfig(dim=3, unit_norm=False), "candidate_tower", "candidate")
+        model.start_from_popularity(np.array([2, 3]), np.array([7, 2]), temperature=1.0)
+        inputs = {"item_id": tf.constant([2, 3])}
+        np.testing.assert_array_equal(model(inputs), items(inputs["item_id"]))
 
     def test_it_has_to_be_known_which_side_has_the_one(self):
         with pytest.raises(ValueError, match="`side` should be `query` or `candidate`"):

@@ -126,3 +126,20 @@ def test_every_setting_is_explained():
     """The documentation of settings is made from these texts."""
     for model in (ModelConfig, FeaturesConfig, TowersConfig, TrainingConfig):
         assert all(field.description for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (
+            {"batch_of": "users", "logq_correction": False},
+            "are for batches of pairs",
+        ),
+        ({"batch_of": "users", "catalogue_sample": 0}, "needs a `catalogue_sample`"),
+        ({"batch_of": "users", "given_share": [0.5, 0.2]}, "should be a range, low to high"),
+        ({"warmup": 0.1}, "`warmup` needs `schedule: cosine`"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(training, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        TrainingConfig.model_validate(training)

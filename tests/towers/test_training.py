@@ -1,7 +1,10 @@
 """Training end to end on a small biased log: learning, steering, resuming, exporting."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -248,3 +251,162 @@ class TestExportedFeatures:
             inputs = loaded.signatures["serving_default"].structured_input_signature[1]
             columns = [f.column for f in getattr(self.CONFIG.features, side)]
             assert sorted(inputs) == sorted(columns)
+
+
+class TestHistories:
+    """Batches of users whose histories are all that is known of them, with everything on that has
+    a state: dropout, a schedule, a learned temperature and a constraint."""
+
+    CONFIG = ModelConfig.model_validate(
+        {
+            "features": {"query": [{"kind": "history", "dropout": 0.2}]},
+            "towers": {"dim": 9, "unit_norm": False, "bias": True, "vector_dropout": 0.2},
+            "training": {
+                "batch_of": "users",
+                "batch_size": 16,
+                "epochs": 24,
+                "learning_rate": 0.05,
+                "schedule": "cosine",
+                "warmup": 0.1,
+                "temperature": 1.0,
+                "evaluate_at": [5],
+            },
+        }
+    )
+    HELD = FairnessConfig.model_validate(
+        {
+            "regularizer": "exposure_constraint",
+            "slices": ["gender"],
+            "depth": 5,
+            "constraint": {"tolerance": 0.15, "start": 0.25, "every": 4, "step_size": 0.2},
+        }
+    )
+
+    @pytest.fixture(scope="class")
+    def held(self, examples_dir, tmp_path_factory):
+        """Folder and history of an undisturbed run."""
+        out = tmp_path_factory.mktemp("held")
+        return out, train(self.CONFIG, examples_dir, out, 1, self.HELD)
+
+    def test_it_learns(self, held):
+        """Of 110 items a user has not chosen, two are held out: by chance 5 / 110 of them are
+        among five."""
+        history = held[1]
+        assert history[-1]["retrieval_loss"] < history[0]["retrieval_loss"] - 0.3
+        assert history[-1]["val_recall@5"] > 3 * 5 / 110
+
+    def test_the_exported_tower_takes_items_and_knows_a_stranger_by_them(self, held):
+        """Items are of the taste that is their number by 4; i7 was chosen by nobody... or not."""
+        query = ExportedTower(held[0] / "query_tower")
+        candidate = ExportedTower(held[0] / "candidate_tower")
+        chosen = [[f"i{4 * n + taste}" for n in range(6)] for taste in range(4)]
+        strangers = pa.table({"history": [*chosen, ["stranger"], []]})
+        items = candidate.embed(pa.table({"item_id": [f"i{item}" for item in range(120)]}))
+        scores = query.embed(strangers) @ items.T
+        assert np.isfinite(scores).all()
+        for taste in range(4):
+            best = np.argsort(-scores[taste])[:10]
+            assert (best % 4 == taste).mean() > 0.5
+        loaded = tf.saved_model.load(str(held[0] / "query_tower")).signatures["serving_default"]
+        assert loaded.structured_input_signature[1] == {
+            "history": tf.TensorSpec([None, None], tf.string, "history")
+        }
+
+    def test_the_constraint_starts_when_it_should_and_moves_exposure(self, held):
+        """A quarter of 72 steps is 18, which six epochs reach and none of them exceeds."""
+        history = held[1]
+        assert not any(row["regularizer"] for row in history[:6])
+        assert all(row["regularizer"] > 0 for row in history[8:])
+        assert history[5]["val_exposure_ratio[b]"] < 0.1
+        assert history[-1]["val_exposure_ratio[b]"] > 0.4
+
+    def test_it_is_written_how_far_the_constraint_is_met(self, held):
+        found = json.loads((held[0] / "constraint.json").read_text())
+        cells = {(cell["slice"], cell["group"]) for cell in found["constraints"]}
+        slices = ["gender=F", "gender=M"]
+        assert cells == {(name, group) for name in slices for group in ("a", "b")}
+        assert found["met"] == (not found["unmet"])
+        for cell in found["constraints"]:
+            assert (cell["low"], cell["high"]) == (0.85, 1.15)
+        pull = {(cell["slice"], cell["group"]): cell["multiplier"] for cell in found["constraints"]}
+        assert all(pull[name, "b"] > max(0, pull[name, "a"]) for name in slices), pull
+
+    def test_a_killed_run_that_is_called_again_ends_like_an_undisturbed_one(
+        self, examples_dir, held, tmp_path
+    ):
+        """Dropout, learning rate and multipliers go on where they were."""
+        with pytest.raises(KilledError):
+            train(self.CONFIG, examples_dir, tmp_path, 1, self.HELD, callbacks=[KillAfter(11)])
+        history = train(self.CONFIG, examples_dir, tmp_path, 1, self.HELD)
+        assert history == held[1]
+        users = pq.read_table(examples_dir / "users.parquet")
+        again, expected = (
+            ExportedTower(out / "query_tower").embed(users) for out in (tmp_path, held[0])
+        )
+        np.testing.assert_array_equal(again, expected)
+        outcomes = [(out / "constraint.json").read_text() for out in (tmp_path, held[0])]
+        assert outcomes[0] == outcomes[1]
+
+
+def test_in_mixed_precision_the_loss_is_finite_and_vectors_are_float32(examples_dir, tmp_path):
+    config = small_model(epochs=2, precision="mixed_bfloat16")
+    history = train(config, examples_dir, tmp_path, 1, STEERED)
+    assert np.isfinite([row["loss"] for row in history]).all()
+    assert history[1]["retrieval_loss"] < history[0]["retrieval_loss"]
+    for found in vectors(tmp_path):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_tensorboard_has_what_groups_have(steered):
+    """Groups of items, however deep in the loop over steps the regularizer is called."""
+    tags = {
+        value.tag
+        for path in (steered[0] / "tensorboard").rglob("*tfevents*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    for group in ("a", "b", "unknown"):
+        assert f"exposure_parity/exposure_share/{group}" in tags
+        assert f"exposure_parity/candidates/{group}" in tags
+    assert {"epoch_loss", "epoch_exposure_ratio[b]"} <= tags
+
+
+MIRRORED = """
+import pathlib, sys
+import tensorflow as tf
+import test_training
+from fairness_losses.config import FairnessConfig
+from towers.training import train
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tests = test_training.TestHistories
+training = {"strategy": "mirrored", "epochs": 8}
+config = tests.CONFIG.model_copy(
+    update={"training": tests.CONFIG.training.model_copy(update=training)}
+)
+examples_dir, out = (pathlib.Path(argument) for argument in sys.argv[1:])
+train(config, examples_dir, out, 1, tests.HELD)
+print("replicas:", tf.distribute.MirroredStrategy().num_replicas_in_sync)
+"""
+
+
+@pytest.mark.slow
+def test_on_two_devices_it_learns_and_is_held_to_its_constraint(examples_dir, tmp_path):
+    """Devices are made when TensorFlow starts: hence the other process."""
+    command = [sys.executable, "-c", MIRRORED, str(examples_dir), str(tmp_path)]
+    room = pathlib.Path(__file__).parent
+    paths = os.pathsep.join([str(room), str(room.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "replicas: 2" in done.stdout
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history[-1]["retrieval_loss"] < history[0]["retrieval_loss"]
+    assert history[-1]["regularizer"] > 0
+    cells = json.loads((tmp_path / "constraint.json").read_text())["constraints"]
+    assert any(cell["multiplier"] for cell in cells)
+    users = pq.read_table(examples_dir / "users.parquet")
+    assert np.isfinite(ExportedTower(tmp_path / "query_tower").embed(users)).all()
