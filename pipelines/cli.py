@@ -76,7 +76,12 @@ def sweep(
     added to the scores of the group's items, the same for everybody or tuned per slice of the
     users.
 
-    Prints a table and writes `frontier.json`, `frontier.csv` and `frontier.png` into
+    In the table, `strength` is a regularizer's weight, the bonus, or the ratio that bonuses per
+    slice are tuned to; `lowest` is the ratio in the slice of the users where it is lowest; and
+    `against` a bonus is the change less that of the bonus with the same lowest ratio. Intervals
+    hold for other users, not for other trainings.
+
+    Prints the table and writes `frontier.json`, `frontier.csv` and `frontier.png` into
     `sweep/frontier`. A sweep that was stopped continues where it was, and one more weight trains
     one more model.
     """
@@ -85,9 +90,9 @@ def sweep(
         frontier = job.sweep()
     from pipelines.sweep.table import frontier_table, verdicts
 
-    _wide().print(frontier_table(frontier))
+    _wide(120).print(frontier_table(frontier))
     for sentence in verdicts(frontier):
-        console.print(sentence)
+        console.print(sentence, highlight=False)
     console.print(f"\nPlot: [bold]{out / 'sweep' / 'frontier' / 'frontier.png'}[/bold]")
 
 
@@ -145,6 +150,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+    # A run builds several models, and TensorFlow takes the graph of each for a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _job(
@@ -162,9 +169,9 @@ def _print_summary(report: dict[str, Any]) -> None:
     _wide().print(table)
 
 
-def _wide() -> Console:
+def _wide(columns: int = 100) -> Console:
     """A table is read in columns: rather wider than the terminal than with broken cells."""
-    return Console(width=max(console.width, 100))
+    return Console(width=max(console.width, columns))
 
 
 def _escape(text: str) -> str:

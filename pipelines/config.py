@@ -293,9 +293,11 @@ class RunConfig(Settings):
             return
         if self.groups is None:
             raise ValueError("`sweep` compares the exposure of groups: give `groups`.")
-        divisions = [cut.name for cut in self.slices]
-        if self.sweep.bonus_by is not None and self.sweep.bonus_by not in divisions:
-            raise ValueError(f"`sweep.bonus_by` names `{self.sweep.bonus_by}`, which is no slice.")
+        for column in self.sweep.bonus_by:
+            if column not in self.slice_columns:
+                raise ValueError(
+                    f"`sweep.bonus_by` names `{column}`, which is no `column` of `slices`."
+                )
         if self.sweep.points and not self.training.catalogue_sample:
             raise ValueError("`sweep.points` need `training.catalogue_sample` above 0.")
 

@@ -96,9 +96,10 @@ class SweepConfig(Settings):
     """Constants, in units of the score, that are added to the scores of the group's items in the
     model without a regularizer: the comparison that every regularizer has to survive."""
 
-    bonus_by: str | None = None
-    """A division of `slices`: each of its slices has a bonus of its own, tuned so that the group's
-    exposure ratio in the slice's lists is one of `bonus_ratios`."""
+    bonus_by: list[str] = []
+    """Columns of `slices`; each of their values, or intersections, has a bonus of its own, tuned so
+    that the group's exposure ratio in the lists of these users is one of `bonus_ratios`. It needs
+    no labels, but to know of every user who asks in which slice they are."""
 
     bonus_ratios: list[Positive] = Field(default=[1.0], min_length=1)
     """Exposure ratios that the bonuses per slice are tuned to."""

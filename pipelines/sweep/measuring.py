@@ -13,7 +13,7 @@ from fairness_losses.errors import InvalidInputError
 from fairness_losses.exposure import exposure_ratio
 from pipelines.audit.figures import Measurement, audit, compare
 from pipelines.audit.slicing import divide
-from pipelines.config import RunConfig
+from pipelines.config import RunConfig, SliceConfig
 from pipelines.sweep.bonus import tune_bonuses, with_bonus
 from pipelines.sweep.config import SweepConfig
 from pipelines.sweep.points import Point
@@ -113,10 +113,13 @@ class Measuring:
         return self._boosted(who @ bonuses), told
 
     def _slices(self) -> tuple[list[str], np.ndarray]:
-        """Values of the division `bonus_by`, and float `[num_users, num_slices]`, one each."""
-        users = self._lists.users
-        cells = divide(users[USER_ID].combine_chunks(), users, self._config.slices)
-        values = cells.slices[self._sweep.bonus_by or ""]
+        """Names of the slices of `bonus_by`, and float `[num_users, num_slices]`, one each."""
+        users, columns = self._lists.users, self._sweep.bonus_by
+        cuts = [SliceConfig(column=column) for column in columns]
+        if len(cuts) > 1:
+            cuts.append(SliceConfig(cross=columns))
+        cells = divide(users[USER_ID].combine_chunks(), users, cuts)
+        values = cells.slices[cuts[-1].name]
         who = np.zeros((len(users), len(values)))
         for column, rows in enumerate(values.values()):
             who[rows, column] = 1.0

@@ -48,6 +48,6 @@ def points_of(sweep: SweepConfig, fairness: FairnessConfig, baseline: str) -> li
             for weight in point.weights
         ]
     points += [Point("bonus", BONUS, bonus) for bonus in sweep.bonuses]
-    if sweep.bonus_by is not None:
+    if sweep.bonus_by:
         points += [Point("bonus_per_slice", BONUS_PER_SLICE, r) for r in sweep.bonus_ratios]
     return points

@@ -72,8 +72,7 @@ class Sweep:
                 self._build_model(point)
             self._build_result(point)
         results = [_result_stage(point) for point in self._points]
-        settings = [self._sweep.group, [point.name for point in self._points]]
-        self._build(f"{FOLDER}/frontier", settings, results, self._draw)
+        self._build(f"{FOLDER}/frontier", [self._config.name, self._sweep], results, self._draw)
         path = self._root / FOLDER / "frontier" / "frontier.json"
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -157,7 +156,7 @@ class Sweep:
                 continue
             try:
                 build_regularizer(point.fairness, config.training, data)
-            except ValueError as error:
+            except InvalidInputError as error:
                 raise InvalidInputError(f"`{point.line}` of `sweep.points`: {error}") from error
 
 

@@ -68,8 +68,10 @@ class ValidationLists:
         rows = pc.index_in(known[USER_ID], users[USER_ID].combine_chunks())
         items = pc.index_in(known[ITEM_ID], catalogue[ITEM_ID].combine_chunks())
         here = pc.is_valid(rows)
-        seen = (column.filter(here).to_numpy() for column in (rows, items))
-        return cls(config, users, catalogue, relevant, Positives.from_pairs(*seen, len(users)))
+        seen = Positives.from_pairs(
+            rows.filter(here).to_numpy(), items.filter(here).to_numpy(), len(users)
+        )
+        return cls(config, users, catalogue, relevant, seen)
 
     def vectors(self, model: pathlib.Path) -> Vectors:
         """Encodes users and catalogue with an exported model."""

@@ -356,7 +356,7 @@ def test_a_fingerprint_refuses_what_has_no_stable_form():
             {"slices": [{"column": "age"}, {"column": "age", "bands": [0, 30]}]},
             "`age` is there twice",
         ),
-        ({"fairness": {"regularizer": "exposure_partiy"}}, "should be one of exposure_parity"),
+        ({"fairness": {"regularizer": "exposure_partiy"}}, "should be one of absolute_correlation"),
         ({"serving": {"name": ".."}}, "serving.name"),
     ],
 )
