@@ -1,0 +1,147 @@
+r"""What a training step costs as the catalogue grows, in time and memory.
+
+    python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png
+
+Items have a row of the embedding table each, or share 100,000 rows by hashing. Batches of 4,096,
+1,024 items of the catalogue as further negatives and for exposure parity, width 64. Every figure
+comes from a process of its own, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import pathlib
+import resource
+import time
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from fairness_losses.config import FairnessConfig
+from towers.batches import epochs_of
+from towers.building import build_model
+from towers.catalogue import EntityTable
+from towers.config import IdFeature, ModelConfig
+from towers.evaluation import HeldOut
+from towers.examples import Examples
+from towers.features import FeatureLayer, FeatureStatistics, build_feature
+from towers.tower import Tower
+from towers.training_data import TrainingData
+
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+SHARED_ROWS = 100_000
+NUM_USERS = 20_000
+NUM_EXAMPLES = 400_000
+BLOCK = 1_000_000
+
+LINES = {
+    "a row each, adam": (False, "adam"),
+    "a row each, lazy_adam": (False, "lazy_adam"),
+    "100,000 shared rows, lazy_adam": (True, "lazy_adam"),
+}
+"""Whether rows are shared, and the optimizer."""
+
+
+def main() -> None:
+    """Prints a table and, if asked for, draws it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="items")
+    parser.add_argument("--rounds", type=int, default=5, help="of 16 steps each")
+    parser.add_argument("--plot", type=pathlib.Path, help="the PNG to write")
+    arguments = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in LINES}
+    print("| items | | ms a step (least to greatest) | peak memory, GiB |\n|---|---|---|---|")
+    for size in arguments.sizes:
+        for name, (shared, optimizer) in LINES.items():
+            with context.Pool(1) as pool:
+                seconds, peak = pool.apply(_measure, (size, shared, optimizer, arguments.rounds))
+            milliseconds = np.array(seconds) * 1000
+            middle = float(np.median(milliseconds))
+            found[name].append((middle, peak))
+            spread = f"{middle:.0f} ({milliseconds.min():.0f}–{milliseconds.max():.0f})"
+            print(f"| {size:,} | {name} | {spread} | {peak:.1f} |", flush=True)
+    if arguments.plot:
+        _draw(arguments.sizes, found, arguments.plot)
+
+
+def _measure(size: int, shared: bool, optimizer: str, rounds: int) -> tuple[list[float], float]:
+    """Returns seconds a step of each round, and the process's peak memory in GiB."""
+    tf.keras.utils.set_random_seed(0)
+    config = ModelConfig.model_validate(
+        {"training": {"batch_size": 4096, "catalogue_sample": 1024, "optimizer": optimizer}}
+    )
+    fairness = FairnessConfig(regularizer="exposure_parity", weight=1.0)
+    data = _data(config, size, min(size, SHARED_ROWS) if shared else size)
+    model = build_model(config, data, 0, fairness, 1)
+    batches = iter(epochs_of(data.batches(config, fairness, 0), 4096, 0, 0, 1_000_000))
+    execute = model.make_train_function()
+    seconds = []
+    for turn in range(rounds + 1):
+        start = time.perf_counter()
+        float(execute(batches)["loss"])
+        if turn:
+            seconds.append((time.perf_counter() - start) / 16)
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _data(config: ModelConfig, size: int, rows: int) -> TrainingData:
+    """A log of popular and rare items; a tenth of the catalogue is of the small group."""
+    rng = np.random.default_rng(0)
+    users = rng.integers(0, NUM_USERS, NUM_EXAMPLES).astype(np.int32)
+    # A log-uniform rank is Zipf's law.
+    items = np.exp(rng.uniform(0, np.log(size), NUM_EXAMPLES)).astype(np.int32) - 1
+    query, candidate = _ids("user_id", NUM_USERS, config), _ids("item_id", rows, config)
+    of_user = np.arange(NUM_USERS, dtype=np.int32) + 2
+    catalogue = EntityTable(
+        ids=np.broadcast_to(np.array("", object), [size]),
+        columns={"item_id": _hashed(candidate, size)},
+        labels={"group": np.where(np.arange(size) % 10 == 0, "small", "large").astype(object)},
+        frequency=np.bincount(items, minlength=size),
+    )
+    people = EntityTable(np.arange(NUM_USERS).astype(object), {"user_id": of_user}, {})
+    nobody = (np.zeros(0, int), np.zeros(0, int))
+    return TrainingData(
+        catalogue=catalogue,
+        users=people,
+        train=Examples({"user_id": of_user[users]}, users.astype(object), items),
+        train_users=users,
+        held_out=HeldOut.build(people, nobody, nobody, 1),
+        query_tower=Tower([query], config.towers, "query_tower", "query"),
+        candidate_tower=Tower([candidate], config.towers, "candidate_tower", "candidate"),
+    )
+
+
+def _ids(column: str, rows: int, config: ModelConfig) -> FeatureLayer:
+    feature = IdFeature(kind="id", column=column, bins=rows)
+    return build_feature(feature, FeatureStatistics(), config.towers.dim)
+
+
+def _hashed(layer: FeatureLayer, size: int) -> np.ndarray:
+    blocks = [
+        layer.lookup(tf.strings.as_string(tf.range(start, min(start + BLOCK, size)))).numpy()
+        for start in range(0, size, BLOCK)
+    ]
+    return np.concatenate(blocks)
+
+
+def _draw(
+    sizes: list[int], found: dict[str, list[tuple[float, float]]], path: pathlib.Path
+) -> None:
+    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
+    for axes, part, unit in zip(
+        figure.subplots(1, 2), (0, 1), ("ms a step", "peak memory, GiB"), strict=True
+    ):
+        for (name, values), marker in zip(found.items(), "os^", strict=True):
+            axes.plot(sizes, [value[part] for value in values], marker=marker, label=name)
+        axes.set(xscale="log", xlabel="items in the catalogue", ylabel=unit)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
