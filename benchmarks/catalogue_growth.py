@@ -94,10 +94,11 @@ def _data(config: ModelConfig, size: int, rows: int) -> TrainingData:
     # A log-uniform rank is Zipf's law.
     items = np.exp(rng.uniform(0, np.log(size), NUM_EXAMPLES)).astype(np.int32) - 1
     query, candidate = _ids("user_id", NUM_USERS, config), _ids("item_id", rows, config)
+    numbers = np.arange(size, dtype=np.int32) + 2 if rows == size else _hashed(candidate, size)
     of_user = np.arange(NUM_USERS, dtype=np.int32) + 2
     catalogue = EntityTable(
         ids=np.broadcast_to(np.array("", object), [size]),
-        columns={"item_id": _hashed(candidate, size)},
+        columns={"item_id": numbers},
         labels={"group": np.where(np.arange(size) % 10 == 0, "small", "large").astype(object)},
         frequency=np.bincount(items, minlength=size),
     )

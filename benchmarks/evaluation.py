@@ -100,13 +100,14 @@ def _theirs(
     else:
         search = layers.BruteForce(k=max(KS)).index(candidate)
 
+    metric = tfrs.metrics.FactorizedTopK(search, ks=KS)
+
+    @tf.function
+    def update(queries: tf.Tensor, positives: tf.Tensor) -> None:
+        metric.update_state(queries, positives)
+
     def measure() -> None:
-        metric = tfrs.metrics.FactorizedTopK(search, ks=KS)
-
-        @tf.function
-        def update(queries: tf.Tensor, positives: tf.Tensor) -> None:
-            metric.update_state(queries, positives)
-
+        metric.reset_states()
         for start in range(0, len(query), BATCH):
             rows = slice(start, start + BATCH)
             update(query[rows], candidate[wanted[rows]])

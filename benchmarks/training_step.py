@@ -2,7 +2,7 @@ r"""A training step beside that of `tfrs.tasks.Retrieval`.
 
     python -m benchmarks.training_step
 
-Both train two tables of embeddings with the same optimizer on the same batches.
+Both train two tables of embeddings on the same batches, with Adam but where a row says otherwise.
 Items are drawn evenly or by a law of popularity; logs are like the latter, where a batch holds
 fewer distinct items.
 """

@@ -94,7 +94,7 @@ class ConstraintConfig(Settings):
     are executed 16 at a time, so it counts as the next multiple of 16."""
 
     users: int = Field(default=4000, ge=1)
-    """Users whose exact lists are measured each time, at most."""
+    """Users whose exact lists are measured each time, at most, but 100 of every slice."""
 
     @model_validator(mode="after")
     def _check_tolerance(self) -> ConstraintConfig:

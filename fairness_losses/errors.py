@@ -13,3 +13,7 @@ class InvalidInputError(ValueError):
     """
 
     exit_code: ClassVar[int] = 2
+
+
+class DivergedError(InvalidInputError):
+    """The loss of a training is no finite number any more."""

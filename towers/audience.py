@@ -12,6 +12,9 @@ from fairness_losses.exposure import list_exposure
 from fairness_losses.groups import Groups
 from towers.evaluation import Positives, exact_lists
 
+_LEAST_USERS = 100
+"""Users of a slice, below which its exposure would be chance."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Audience:
@@ -35,25 +38,36 @@ class Audience:
         seen: tuple[np.ndarray, np.ndarray],
         max_users: int,
     ) -> Audience:
-        """Takes users evenly from the table.
+        """Takes users evenly from the table, and more of slices that would have hardly any.
+
+        Those that are added count in these slices only, and so shift no other one.
 
         Args:
             columns: Looked-up query features of all users.
             slices: float `[num_users, num_slices]`.
             seen: User rows and item rows, `[n]` each.
-            max_users: So many users at most.
+            max_users: So many users at most, but 100 of every slice, or all it has.
         """
         num_users = len(slices)
         who = np.arange(num_users)
         if num_users > max_users:
             who = np.linspace(0, num_users - 1, max_users).astype(int)
+        counted = slices[who]
+        for number in range(slices.shape[1]):
+            others = np.setdiff1d(np.flatnonzero(slices[:, number]), who)
+            missing = max(0, _LEAST_USERS - np.count_nonzero(counted[:, number]))
+            if missing < len(others):
+                others = others[np.linspace(0, len(others) - 1, missing).astype(int)]
+            only = np.zeros((len(others), slices.shape[1]), np.float32)
+            only[:, number] = slices[others, number]
+            who, counted = np.append(who, others), np.concatenate([counted, only])
         position = np.full(num_users, -1)
         position[who] = np.arange(len(who))
         rows = position[seen[0]]
         everybody = np.ones((len(who), 1), np.float32)
         return cls(
             columns={name: column[who] for name, column in columns.items()},
-            slices=slices[who] if slices.shape[1] else everybody,
+            slices=counted if slices.shape[1] else everybody,
             seen=Positives.from_pairs(rows[rows >= 0], seen[1][rows >= 0], len(who)),
         )
 

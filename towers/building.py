@@ -57,7 +57,6 @@ def build_model(
         sample = StratifiedSample(data.catalogue.groups, training.catalogue_sample, seed)
     if fairness is not None and fairness.weight > 0:
         regularizer = build_regularizer(fairness, training, data)
-        _refuse_blind_spots(regularizer, sample, training)
     model = FairRetrievalModel(
         data.query_tower,
         data.candidate_tower,
@@ -133,7 +132,8 @@ def build_regularizer(
 
     Raises:
         InvalidInputError: `fairness.options` names an argument that it does not have, or a value
-            that it cannot have; or slices, groups or bands do not fit the data.
+            that it cannot have; slices, groups or bands do not fit the data; or it would not see
+            what it looks for.
     """
     name, groups = fairness.regularizer, data.catalogue.groups
     accepted = fairness_losses.arguments_of(name)
@@ -156,9 +156,11 @@ def build_regularizer(
             f"`{name}` compares slices of the users: name their columns in `fairness.slices`."
         )
     try:
-        return fairness_losses.get(name, **(offered | fairness.options))
+        regularizer = fairness_losses.get(name, **(offered | fairness.options))
     except ValueError as error:
         raise InvalidInputError(f"`fairness.options` of `{name}`: {error}") from error
+    _refuse_blind_spots(regularizer, training, len(data.catalogue))
+    return regularizer
 
 
 def _bands(fairness: FairnessConfig, data: TrainingData, target: np.ndarray) -> dict[str, Any]:
@@ -196,12 +198,10 @@ def _bands(fairness: FairnessConfig, data: TrainingData, target: np.ndarray) -> 
     }
 
 
-def _refuse_blind_spots(
-    regularizer: Regularizer, sample: StratifiedSample | None, training: TrainingConfig
-) -> None:
+def _refuse_blind_spots(regularizer: Regularizer, training: TrainingConfig, num_items: int) -> None:
     """Refuses a regularizer that would not see what it looks for."""
     name = regularizer.registered_name
-    if regularizer.judges_relevance and (sample is None or not sample.is_whole):
+    if regularizer.judges_relevance and training.catalogue_sample < num_items:
         raise InvalidInputError(
             f"`{name}` compares the items that a user chose with all others, of which a sample "
             "would hold hardly any: raise `training.catalogue_sample` to the number of items."

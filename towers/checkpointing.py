@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from fairness_losses.errors import InvalidInputError
+from fairness_losses.errors import DivergedError
 from towers.model import FairRetrievalModel
 
 
@@ -70,7 +70,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
     @staticmethod
     def _refuse_divergence(row: dict[str, float]) -> None:
         if not row["loss"] < float("inf"):
-            raise InvalidInputError(
+            raise DivergedError(
                 f"the loss is {row['loss']} after epoch {row['epoch']:.0f}: training diverged. "
                 "Lower `training.learning_rate` or `fairness.weight`."
             )

@@ -275,7 +275,8 @@ class TrainingConfig(Settings):
     Without it popular items are pushed away in proportion to their popularity."""
 
     remove_accidental_hits: bool = True
-    """Whether the same item elsewhere in the batch is masked as a negative."""
+    """Whether the same item elsewhere in the batch is masked as a negative, and an own item takes
+    no correction."""
 
     catalogue_sample: int = Field(default=1024, ge=0)
     """Items drawn from the catalogue per step, stratified by group: more negatives for every

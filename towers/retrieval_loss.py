@@ -68,8 +68,8 @@ class RetrievalLoss:
 
     Args:
         temperature: Divides the scores; positive.
-        remove_accidental_hits: Off, an own item counts as the candidates have it, occurrences in
-            other pairs included: more noise, the same expectation in large batches.
+        remove_accidental_hits: Off, an own item counts as the candidates have it, corrected as if
+            it were drawn and with its occurrences in other pairs: the loss of Yi et al.
     """
 
     def __init__(self, temperature: float, remove_accidental_hits: bool = True) -> None:

@@ -16,8 +16,8 @@ from fairness_losses.regularizers.base import (
     target_shares_array,
 )
 
-_LEAST = 1e-6
-"""Least probability of anything else that a group which is held down is weighed against."""
+_NEVER = -1e9
+"""Log-probability of what cannot be listed; finite, so that gradients are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,8 @@ class ExposureConstraint(Regularizer):
         margin: How far inside the band the multipliers aim, as a share of the tolerance, so that
             noise does not lead out of it.
         step_size: Of the multipliers, per unit of the ratio and update.
+        max_multiplier: No multiplier is further from 0, so that a band that cannot be met does not
+            drown the retrieval loss.
         temperature: Divides the scores in the softmax; that of the retrieval loss.
         labels: Names of the groups, for logs; by default their numbers.
     """
@@ -105,6 +107,7 @@ class ExposureConstraint(Regularizer):
         constrained: Sequence[int] | None = None,
         margin: float = 0.3,
         step_size: float = 0.05,
+        max_multiplier: float = 5.0,
         temperature: float = 1.0,
         labels: Sequence[str] | None = None,
     ) -> None:
@@ -118,12 +121,14 @@ class ExposureConstraint(Regularizer):
         rows = max(1, num_slices)
         self.tolerance = _per_slice(tolerance, rows)
         _check_positive("step_size", step_size)
+        _check_positive("max_multiplier", max_multiplier)
         _check_positive("temperature", temperature)
         if not 0 <= margin < 1:
             raise ValueError(f"`margin` should be in [0, 1). Received: {margin}.")
         self.constrained = _constrained(constrained, self.target)
         self.margin = margin
         self.step_size = step_size
+        self.max_multiplier = max_multiplier
         self.temperature = temperature
         shape = [rows, len(self.target)]
         self._integral = tf.Variable(tf.zeros(shape), trainable=False, name="multipliers")
@@ -152,15 +157,13 @@ class ExposureConstraint(Regularizer):
         if self.num_slices == 0:
             slices = tf.ones([tf.shape(scores)[0], 1], scores.dtype)
         on_list = tf.ones_like(scores) if listed is None else tf.cast(listed, scores.dtype)
-        off_list = tf.constant(-1e9, scores.dtype) * (1 - on_list)
+        off_list = tf.constant(_NEVER, scores.dtype) * (1 - on_list)
         total = tf.reduce_logsumexp(scores + tf.math.log(weights) + off_list, 1, keepdims=True)
         log_probability = on_list * (scores - total)
         in_group = membership * weights[:, tf.newaxis]
         size = tf.matmul(on_list, in_group)
         mean = tf.math.divide_no_nan(tf.matmul(log_probability, in_group), size)
-        inside = tf.matmul(on_list * tf.exp(log_probability), in_group)
-        # All of a list that holds nothing else: there is no way down, so no gradient either.
-        outside = tf.math.log(tf.maximum(1 - inside, _LEAST))
+        outside = _log_outside(scores - total + tf.math.log(weights) + off_list, membership)
         pull = tf.matmul(slices, self._pull)
         terms = tf.nn.relu(pull) * mean + tf.nn.relu(-pull) * outside
         return _mean_over_queries(-tf.reduce_sum(terms, axis=1))
@@ -186,6 +189,7 @@ class ExposureConstraint(Regularizer):
         outside = np.sign(deviation) * np.maximum(np.abs(deviation) - inner, 0)
         outside = np.where(np.isnan(state.low) | np.isnan(outside), 0.0, outside)
         integral = self._integral.numpy() + self.step_size * outside
+        integral = np.clip(integral, -self.max_multiplier, self.max_multiplier)
         self._integral.assign(integral)
         self._pull.assign(integral + self.step_size * outside)
         return state
@@ -212,8 +216,26 @@ class ExposureConstraint(Regularizer):
             "constrained": np.flatnonzero(self.constrained).tolist(),
             "margin": self.margin,
             "step_size": self.step_size,
+            "max_multiplier": self.max_multiplier,
             "temperature": self.temperature,
         }
+
+
+def _log_outside(log_probability: tf.Tensor, membership: tf.Tensor) -> tf.Tensor:
+    """Log-probability of everything but each group, exact even where it is tiny.
+
+    Args:
+        log_probability: float `[num_queries, num_candidates]`, of what each candidate stands for.
+        membership: float `[num_candidates, num_groups]`.
+
+    Returns:
+        float `[num_queries, num_groups]`; 0, a constant, where a list holds nothing else: there is
+        no way down.
+    """
+    part = tf.transpose(1 - membership)
+    log_part = tf.where(part > 0, tf.math.log(tf.where(part > 0, part, 1.0)), _NEVER)
+    found = tf.reduce_logsumexp(log_probability[:, tf.newaxis] + log_part, axis=2)
+    return tf.where(found > _NEVER / 2, found, 0.0)
 
 
 def _check_positive(name: str, value: float) -> None:

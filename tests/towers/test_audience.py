@@ -64,12 +64,27 @@ def test_a_user_of_two_slices_counts_in_both():
 
 def test_users_are_taken_evenly_from_the_table_with_all_that_is_theirs():
     """Three of nine are the first, the middle one and the last."""
-    slices = np.eye(9, dtype=np.float32)
+    slices = np.zeros((9, 0), np.float32)
     found = audience(([0, 3, 4, 8, 8], [1, 1, 2, 3, 0]), slices, max_users=3)
     np.testing.assert_array_equal(found.columns["user_id"], [0, 4, 8])
     np.testing.assert_array_equal(found.columns["history"], [[0, 1], [1, 2], [2, 3]])
-    np.testing.assert_array_equal(found.slices, slices[[0, 4, 8]])
+    np.testing.assert_array_equal(found.slices, np.ones((3, 1)))
     assert found.seen.pairs(0, 3).tolist() == [[0, 1], [1, 2], [2, 0], [2, 3]]
+
+
+def test_of_a_small_slice_there_are_more_who_count_in_it_alone():
+    """Both slices lack some of their 100 among 100 users that are taken evenly of 1,000."""
+    slices = np.zeros((1000, 2), np.float32)
+    slices[::2, 0] = 1
+    slices[:300:2, 1] = 1
+    taken = np.linspace(0, 999, 100).astype(int)
+    found = audience(slices=slices, max_users=100)
+    np.testing.assert_array_equal(found.columns["user_id"][:100], taken)
+    np.testing.assert_array_equal(found.slices[:100], slices[taken])
+    assert found.slices[:, 1].sum() == 100
+    assert len(set(found.columns["user_id"])) == len(found.columns["user_id"])
+    of_first = found.slices[100:, 0].astype(bool)
+    assert not (of_first & found.slices[100:, 1].astype(bool)).any()
 
 
 def test_at_most_so_many_users_as_there_are():

@@ -63,6 +63,21 @@ class TestPenalty:
             penalty = constraint_with([[-1.0, 0.0]])(scores, tf.constant([[1.0, 0.0]] * 4))
         np.testing.assert_array_equal(tape.gradient(penalty, scores), np.zeros((1, 4)))
 
+    @pytest.mark.parametrize("gap", [5.0, 20.0, 60.0])
+    def test_a_group_far_ahead_is_held_down_as_surely(self, gap):
+        """The gradient of -log(p_2 + p_3) at item 0 is p_0, 1 but for rounding, however far."""
+        scores = tf.Variable([[gap, -1e3, 0.0, 0.0]])
+        with tf.GradientTape() as tape:
+            penalty = constraint_with([[-1.0, 0.0]])(scores, MEMBERSHIP)
+        expected = np.exp(gap) / (np.exp(gap) + 2)
+        assert tape.gradient(penalty, scores).numpy()[0, 0] == pytest.approx(expected, rel=1e-5)
+
+    def test_of_an_item_of_two_groups_the_other_part_is_something_else(self):
+        """Item 1 is half of a: -log(0.2 / 2 + 0.3 + 0.4)."""
+        membership = tf.constant([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]])
+        penalty = constraint_with([[-1.0, 0.0]])(SCORES, membership)
+        assert float(penalty) == pytest.approx(-np.log(0.8), rel=1e-5)
+
     def test_two_groups_that_are_pulled_up_are_both_pulled(self):
         """1 * -log(0.1 * 0.2) / 2 and 3 * -log(0.3 * 0.4) / 2."""
         penalty = constraint_with([[1.0, 3.0]])(SCORES, MEMBERSHIP)
@@ -289,6 +304,14 @@ class TestUpdates:
         settings = {"tolerance": 0.3, "margin": 0.3, **arguments}
         return ExposureConstraint([0.25, 0.75], num_slices, **settings)
 
+    def test_no_multiplier_grows_beyond_the_most(self):
+        """Ratio 0.6 is 0.19 below the inner band: 0.5 * 0.19 an update, up to 0.2, and the present
+        deviation once more."""
+        constraint = self.constraint(step_size=0.5, max_multiplier=0.2)
+        for _ in range(5):
+            constraint.update(np.array([self.UNDER]))
+        np.testing.assert_allclose(constraint.multipliers[0, 0], 0.2 + 0.5 * 0.19, rtol=1e-5)
+
     def test_a_group_with_too_little_exposure_is_pulled_up_and_no_other(self):
         constraint = self.constraint()
         constraint.update(np.array([self.UNDER]))
@@ -485,6 +508,7 @@ def test_a_config_makes_an_equal_constraint():
         constrained=[0, 2],
         margin=0.5,
         step_size=0.2,
+        max_multiplier=3.0,
         temperature=0.15,
         labels=["a", "b", "c", "unknown"],
     )
@@ -496,6 +520,7 @@ def test_a_config_makes_an_equal_constraint():
         "constrained": [0, 2],
         "margin": 0.5,
         "step_size": 0.2,
+        "max_multiplier": 3.0,
         "temperature": 0.15,
         "labels": ["a", "b", "c", "unknown"],
     }
