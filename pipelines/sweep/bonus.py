@@ -53,11 +53,12 @@ def tune_bonuses(
             bonus.
 
     Returns:
-        float64 `[num_slices]`.
+        float64 `[num_slices]`; 0 for a slice without a ratio, such as one without lists.
     """
     low, high = np.full(num_slices, -reach), np.full(num_slices, reach)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        short = ratios(middle) < wanted
+        found = ratios(middle)
+        short = found < wanted
         low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return (low + high) / 2
+    return np.where(np.isnan(found), 0.0, (low + high) / 2)

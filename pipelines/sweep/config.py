@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from fairness_losses.config import ConstraintConfig, FairnessConfig, Settings
-from fairness_losses.registry import available
+from fairness_losses.registry import arguments_of, available
 
 BONUS = "bonus"
 """Name of the line of constant bonuses."""
@@ -17,6 +17,9 @@ BONUS_PER_SLICE = "bonus_per_slice"
 
 Positive = Annotated[float, Field(gt=0)]
 """A number above 0."""
+
+_AT_TEMPERATURE_OF_LOSS = frozenset({"exposure_constraint", "worst_group"})
+"""Regularizers whose softmax is that of the retrieval loss, see `towers.building`."""
 
 
 class SweepPoint(Settings):
@@ -60,6 +63,19 @@ class SweepPoint(Settings):
             raise ValueError(f"should be one of {', '.join(available())}")
         return name
 
+    @model_validator(mode="after")
+    def _refuse_what_does_nothing(self) -> SweepPoint:
+        name = self.regularizer
+        if self.constraint is not None and name != "exposure_constraint":
+            raise ValueError("`constraint` is for `exposure_constraint` alone: remove it.")
+        if self.temperature is not None and name in _AT_TEMPERATURE_OF_LOSS:
+            raise ValueError(f"`temperature` of `{name}` is that of the retrieval loss: remove it.")
+        for option in ("temperature", "depth"):
+            # Asked only where it matters: the answer takes TensorFlow.
+            if getattr(self, option) is not None and option not in arguments_of(name):
+                raise ValueError(f"`{name}` has no `{option}`: remove it.")
+        return self
+
     @property
     def label(self) -> str:
         """Name of the line."""
@@ -101,8 +117,9 @@ class SweepConfig(Settings):
     that the group's exposure ratio in the lists of these users is one of `bonus_ratios`. It needs
     no labels, but to know of every user who asks in which slice they are."""
 
-    bonus_ratios: list[Positive] = Field(default=[1.0], min_length=1)
-    """Exposure ratios that the bonuses per slice are tuned to."""
+    bonus_ratios: list[Positive] = Field(default=[0.7, 0.8, 0.9, 1.0], min_length=1)
+    """Exposure ratios that the bonuses per slice are tuned to. A regularizer is compared between
+    two bonuses whose ratios are close to each other alone: leave no wide gaps."""
 
     @model_validator(mode="after")
     def _check_points(self) -> SweepConfig:

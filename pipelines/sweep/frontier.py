@@ -13,10 +13,14 @@ import numpy as np
 from pipelines.config import RunConfig
 from pipelines.report.wording import find
 from pipelines.sweep.config import BONUS, BONUS_PER_SLICE, SweepConfig
+from pipelines.sweep.parity import from_parity
 from pipelines.sweep.points import Point
 
 BONUSES = (BONUS, BONUS_PER_SLICE)
 """Lines that a regularizer is compared with."""
+
+_WIDEST_GAP = 0.12
+"""Cost grows faster than exposure: between bonuses further apart, a straight line overstates it."""
 
 _NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
 """The change of the model without a regularizer."""
@@ -38,12 +42,14 @@ def frontier(
 
         - `quality` per metric, and its relative `change`, paired with the baseline by user;
         - `ratio`, the group's exposure ratio over all users, and `worst`, that of the slice where
-          it is lowest, with its `slice` and `value`;
+          it is furthest from 1 (see `from_parity`), with its `slice` and `value`;
         - `against`, for the lines `bonus` and `bonus_per_slice`: by how much the change of NDCG of
           a regularizer is above that of the bonus with the same worst ratio, interpolated between
-          the bonuses tried; None beyond them. The interval is that of the change: it holds for
-          other users, not for other trainings. Bonuses per slice are tuned on the lists that are
-          measured, and know every user's slice: no comparison is harder.
+          the two bonuses tried around it; None where there are none, or their ratios are more than
+          0.12 apart. The interval is that of the regularizer's change alone, and the bonus's is
+          taken as exact; it holds for other users, not for other trainings. Bonuses per slice are
+          tuned on the lists that are measured, and know every user's slice: no comparison is
+          harder.
 
         Figures are as in `pipelines.audit.figures`; None where a slice has too few users.
     """
@@ -113,14 +119,14 @@ def _entry(
 
 
 def _worst(result: Mapping[str, Any], group: str) -> dict[str, Any] | None:
-    """The slice where the group's ratio is lowest, of those with enough users."""
+    """The slice where the group's ratio is furthest from 1, of those with enough users."""
     ratios = [
         {"slice": name, "value": value, "ratio": ratio}
         for name, cells in (find(result, "audit", "slices") or {}).items()
         for value, cell in cells.items()
         if (ratio := find(cell, "groups", group, "exposure_ratio"))
     ]
-    return min(ratios, key=lambda each: each["ratio"]["value"], default=None)
+    return max(ratios, key=lambda each: from_parity(each["ratio"]["value"]), default=None)
 
 
 def _against(
@@ -136,14 +142,15 @@ def _against(
 
 
 def _cost_at(ratio: float, line: Sequence[Mapping[str, Any]], metric: str) -> float | None:
-    """The change of a line where its worst ratio is `ratio`; None beyond the line."""
+    """The change of a line where its worst ratio is `ratio`; None if it is not known close by."""
     known = sorted(
         (p["worst"]["ratio"]["value"], p["change"][metric]["value"])
         for p in line
         if p["worst"]["ratio"] and p["change"][metric]
     )
     ratios, changes = np.array(known).reshape(-1, 2).T
-    if not len(known) or not ratios[0] <= ratio <= ratios[-1]:
+    below, above = ratios[ratios <= ratio], ratios[ratios >= ratio]
+    if not len(below) or not len(above) or above[0] - below[-1] > _WIDEST_GAP:
         return None
     return float(np.interp(ratio, ratios, changes))
 

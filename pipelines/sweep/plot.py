@@ -20,7 +20,8 @@ _COLOURS = ("#005f9e", "#b4500b", "#009e73", "#cc79a7", "#56b4e9", "#8a6d00")
 _MARKERS = ("o", "s", "^", "D", "v")
 _IN_BAND = (0.95, 1.05)
 _LOWEST, _FURTHEST = -0.1, 1.4
-"""Points of less quality, or a larger ratio, are not drawn: they would squeeze all others."""
+"""Points of less quality, or a larger ratio than this and the baseline's, are not drawn: they would
+squeeze all others."""
 
 Place = Callable[[Mapping[str, Any]], float | None]
 """Where on the horizontal axis a point is."""
@@ -38,11 +39,11 @@ def plot_frontier(found: Mapping[str, Any], path: pathlib.Path) -> None:
     figure = Figure(figsize=(11, 6.2), dpi=150, facecolor=_PAPER)
     panels = figure.subplots(1, 2)
     places: list[tuple[str, Place]] = [
-        ("lowest of the slices", lambda point: find(point, "worst", "ratio", "value")),
-        ("all users", lambda point: find(point, "ratio", "value")),
+        ("in the slice furthest from 1", lambda point: find(point, "worst", "ratio", "value")),
+        ("of all users", lambda point: find(point, "ratio", "value")),
     ]
     for axes, (whose, place) in zip(panels, places, strict=True):
-        _draw_frame(axes, f"exposure ratio of {found['group']}, {whose}")
+        _draw_frame(axes, f"exposure ratio of {found['group']} {whose}")
         _draw_points(axes, points, metric, place)
         _limit(axes, points, metric, place)
     panels[0].set_ylabel(f"change of {measure_name(metric)} on validation users", color=_MUTED)
@@ -68,7 +69,8 @@ def _limit(axes: Axes, points: Sequence[Mapping[str, Any]], metric: str, place: 
     places = [
         (x, point["change"][metric]["value"]) for point in points if (x := place(point)) is not None
     ]
-    shown = [(x, y) for x, y in places if x <= _FURTHEST and y >= _LOWEST] or [(1.0, 0.0)]
+    furthest = max(_FURTHEST, place(points[0]) or 0.0)
+    shown = [(x, y) for x, y in places if x <= furthest and y >= _LOWEST] or [(1.0, 0.0)]
     ratios, changes = zip(*shown, strict=True)
     axes.set_xlim(min(*ratios, _IN_BAND[0]) - 0.05, max(*ratios, _IN_BAND[1]) + 0.05)
     axes.set_ylim(min(*changes, 0.0) - 0.01, max(*changes, 0.0) + 0.01)

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from fairness_losses.config import UNKNOWN, FairnessConfig
-from fairness_losses.errors import InvalidInputError
+from fairness_losses.errors import DivergedError, InvalidInputError
 from pipelines.config import RunConfig
 from pipelines.run import BASELINE, model_settings, variant_fairness
+from pipelines.run_directory import RECORD
 from pipelines.sweep.config import SweepConfig
 from pipelines.sweep.frontier import frontier, write_frontier
 from pipelines.sweep.measuring import Measuring
@@ -86,6 +87,8 @@ class Sweep:
             functools.partial(self._train_checked, point, fairness),
             resumes=True,
         )
+        for unmet in self._said(point).get("unmet", []):
+            self._console.print(f"[yellow]constraint not met:[/yellow] {unmet}")
 
     def _build_result(self, point: Point) -> None:
         config = self._config
@@ -101,7 +104,8 @@ class Sweep:
             settings += [point.kind, point.strength, self._sweep.group, self._sweep.bonus_by]
 
         def write(out: pathlib.Path) -> dict[str, Any]:
-            result = self._measuring.result(point, self._root / model)
+            diverged = self._said(point).get("diverged", False)
+            result = {} if diverged else self._measuring.result(point, self._root / model)
             text = json.dumps(result, ensure_ascii=False, indent=1)
             (out / "result.json").write_text(text, encoding="utf-8")
             return {"diverged": not result}
@@ -116,6 +120,12 @@ class Sweep:
         own = point.kind == "regularizer"
         return f"{FOLDER}/{point.name}/model" if own else f"{BASELINE}/model"
 
+    def _said(self, point: Point) -> dict[str, Any]:
+        """What the training of a point's model has to say."""
+        path = self._root / self._model(point) / RECORD
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["result"]
+        return said
+
     def _train_checked(
         self, point: Point, fairness: FairnessConfig, out: pathlib.Path
     ) -> dict[str, Any]:
@@ -123,7 +133,13 @@ class Sweep:
         trained = [p for p in self._points if p.kind in ("baseline", "regularizer")]
         self._console.print(f"[dim]model {trained.index(point) + 1} of {len(trained)}[/dim]")
         variant = self._model(point).removesuffix("/model")
-        return self._train(variant, fairness, out)
+        try:
+            return self._train(variant, fairness, out)
+        except DivergedError:
+            # Too large a weight is a finding; without the baseline there is nothing to compare.
+            if point.kind == "baseline":
+                raise
+            return {"diverged": True}
 
     def _draw(self, out: pathlib.Path) -> dict[str, Any]:
         results = []

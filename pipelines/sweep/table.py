@@ -12,17 +12,19 @@ from pipelines.report import wording
 from pipelines.report.wording import find
 from pipelines.sweep.config import BONUS, BONUS_PER_SLICE
 from pipelines.sweep.frontier import lines_of
+from pipelines.sweep.parity import from_parity
 
 _CLEARLY_CLOSER = 0.02
-"""By so much a line has to bring the lowest ratio closer to 1, to be said to steer exposure."""
+"""By so much a line has to bring the furthest ratio closer to 1, to be said to steer exposure."""
 
 _VERDICTS = {
     "better": "cost less",
     "same": "no clear difference",
     "worse": "cost more",
-    "beyond": "no bonus that was tried has this ratio",
+    "beyond": "no bonus that was tried is close enough",
     "idle": "do not bring the ratio closer to 1",
     "diverged": "diverged",
+    "unmeasured": "not measured",
 }
 _COMPARISONS = {
     BONUS: "a constant bonus",
@@ -33,8 +35,8 @@ _COMPARISONS = {
 def frontier_table(found: Mapping[str, Any]) -> Table:
     """Returns the table that is printed, a row per point.
 
-    Strength is the weight, the bonus, or the ratio that bonuses are tuned to; `lowest` is the ratio
-    in the slice where it is lowest.
+    Strength is the weight, the bonus, or the ratio that bonuses are tuned to; `furthest` is the
+    ratio in the slice where it is furthest from 1.
 
     Args:
         found: What `frontier` returned.
@@ -42,7 +44,7 @@ def frontier_table(found: Mapping[str, Any]) -> Table:
     compared = _compared(found)
     table = Table(box=SIMPLE_HEAD)
     table.add_column(no_wrap=True)
-    for column in ("strength", f"ratio: {found['group']}", "lowest"):
+    for column in ("strength", f"ratio: {found['group']}", "furthest"):
         table.add_column(column)
     table.add_column(wording.measure_name(found["metrics"][0]))
     table.add_column("change")
@@ -56,7 +58,8 @@ def frontier_table(found: Mapping[str, Any]) -> Table:
 def verdicts(found: Mapping[str, Any]) -> list[str]:
     """Says of the regularizers which are worth their cost, a sentence per comparison.
 
-    A line is judged by its point whose lowest ratio is closest to 1.
+    A line is judged by its point whose furthest ratio is closest to 1. The intervals are those of
+    the regularizers' changes; what a bonus costs is taken as exact.
 
     Args:
         found: What `frontier` returned.
@@ -77,7 +80,8 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
             if verdict in judged
         ]
         sentences.append(
-            f"Against {_COMPARISONS[bonus]} with the same lowest ratio – {'; '.join(parts)}."
+            f"Against {_COMPARISONS[bonus]} with the same ratio in the slice furthest from 1 – "
+            f"{'; '.join(parts)}."
         )
     return sentences
 
@@ -99,7 +103,7 @@ def _cells(entry: Mapping[str, Any], metric: str, compared: Sequence[str]) -> li
     return [
         *first,
         _value(entry["ratio"], wording.ratio),
-        _lowest(entry["worst"]),
+        _furthest(entry["worst"]),
         _value(entry["quality"][metric], wording.quality),
         *(wording.with_interval(figure, wording.relative_change) for figure in differences),
     ]
@@ -109,7 +113,7 @@ def _value(figure: wording.Figure, form: Callable[[float], str]) -> str:
     return wording.NONE if figure is None else form(figure["value"])
 
 
-def _lowest(worst: Mapping[str, Any]) -> str:
+def _furthest(worst: Mapping[str, Any]) -> str:
     where = f" ({worst['value']})" if worst["slice"] else ""
     return _value(worst["ratio"], wording.ratio) + where
 
@@ -117,7 +121,7 @@ def _lowest(worst: Mapping[str, Any]) -> str:
 def _verdict(line: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any], bonus: str) -> str:
     reached = [point for point in line if find(point, "worst", "ratio")]
     if not reached:
-        return "diverged"
+        return "diverged" if all(point["diverged"] for point in line) else "unmeasured"
     best = min(reached, key=_distance)
     if _distance(best) > _distance(baseline) - _CLEARLY_CLOSER:
         return "idle"
@@ -130,6 +134,6 @@ def _verdict(line: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any], bon
 
 
 def _distance(point: Mapping[str, Any]) -> float:
-    """Of the lowest ratio from 1."""
+    """Of the furthest ratio from 1."""
     ratio = find(point, "worst", "ratio", "value")
-    return float("inf") if ratio is None else abs(1.0 - ratio)
+    return float("inf") if ratio is None else from_parity(ratio)

@@ -7,6 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
+import yaml
 from tiny_run import TINY, fairtowers, half_written, read_json, write_config
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,9 @@ def points(folder: pathlib.Path) -> dict[str, Any]:
 def test_one_command_goes_from_the_log_to_the_frontier(folder, swept):
     assert "model 1 of 2" in swept.stdout
     assert "model 2 of 2" in swept.stdout
-    assert "Against a constant bonus with the same lowest ratio" in swept.stdout
+    assert (
+        "Against a constant bonus with the same ratio in the slice furthest from 1" in swept.stdout
+    )
     frontier = folder / "run" / "sweep" / "frontier"
     assert (frontier / "frontier.png").stat().st_size > 10_000
     with (frontier / "frontier.csv").open(newline="") as file:
@@ -106,6 +109,44 @@ def test_a_second_call_does_nothing_and_one_weight_more_trains_one_model(folder,
     assert points(folder)["exposure_parity-10"]["change"]["ndcg@20"] is not None
 
 
+def test_a_weight_that_diverges_is_a_point_and_no_end(folder, swept, main):
+    """1e39 is infinite in float32."""
+    huge = [{"regularizer": "exposure_parity", "weights": [3, 1e39]}]
+    path = config(folder, points=huge)
+    for _ in range(2):
+        code, printed, _ = main("sweep", path, folder / "run")
+        assert code == 0
+    assert "done" not in printed
+    stages = folder / "run" / "sweep" / "exposure_parity-1e+39"
+    assert read_json(stages / "model" / "stage.json")["result"] == {"diverged": True}
+    assert read_json(stages / "result" / "result.json") == {}
+    found = points(folder)
+    assert found["exposure_parity-1e+39"]["diverged"]
+    assert not found["exposure_parity-3"]["diverged"]
+
+
+def test_a_baseline_that_diverges_is_the_end(folder, swept, main):
+    content = yaml.safe_load(config(folder).read_text(encoding="utf-8"))
+    content["training"]["learning_rate"] = 1e39
+    code, _, error = main("sweep", write_config(folder, content), folder / "run")
+    assert code == 2
+    assert "training diverged" in " ".join(error.split())
+
+
+def test_what_a_constraint_does_not_meet_is_said(folder, swept, main):
+    """A band of 1 % is narrower than two epochs can meet. An up-to-date model is told of, too."""
+    point = {
+        "regularizer": "exposure_constraint",
+        "weights": [0.01],
+        "slices": ["gender"],
+        "constraint": {"groups": ["range_4"], "tolerance": 0.01, "step_size": 0.001},
+    }
+    for _ in range(2):
+        code, printed, _ = main("sweep", config(folder, points=[point]), folder / "run")
+        assert code == 0
+        assert "constraint not met: range_4 in gender=" in printed
+
+
 def test_the_model_without_a_regularizer_is_that_of_the_main_job(folder, swept, main):
     # The first variant is up to date, and the second cannot be made.
     content = copy.deepcopy(TINY)
@@ -130,6 +171,15 @@ def test_the_model_without_a_regularizer_is_that_of_the_main_job(folder, swept, 
                 ]
             },
             "`attention` should be one of top_k",
+        ),
+        (
+            {
+                "points": [
+                    {"regularizer": "exposure_parity", "weights": [5]},
+                    {"regularizer": "pairwise_fairness", "weights": [1]},
+                ]
+            },
+            "`pairwise_fairness` of `sweep.points`: `pairwise_fairness` compares the items that a",
         ),
         (
             {"points": [{"regularizer": "worst_group", "weights": [1]}]},
