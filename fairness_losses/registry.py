@@ -26,6 +26,9 @@ _REGULARIZERS = {
     "worst_group": "worst_group:WorstGroup",
 }
 
+AT_TEMPERATURE_OF_LOSS = frozenset({"exposure_constraint", "worst_group"})
+"""Regularizers whose softmax is that of the retrieval loss; others have a softness of their own."""
+
 
 def available() -> list[str]:
     """Returns the names of all regularizers, sorted."""

@@ -155,8 +155,6 @@ class Run:
         config = self.config
         # The contract has to hold, but how it was checked changes nothing in the model.
         self.directory.required("schema", "validate")
-        if config.groups and config.fairness.weight > 0:
-            self._check_depth(config.fairness.depth or max(config.audit.ks))
         for variant in self.variants:
             fairness = variant_fairness(config, variant) if config.groups else None
             self._build(
@@ -279,16 +277,6 @@ class Run:
         serving = f"{variant}/serving/{self.config.serving.name}"
         return f"{serving}/{_latest_version(self.directory.path(serving)) or 1}"
 
-    def _check_depth(self, depth: int) -> None:
-        """Refuses before anything is trained what only the second variant would find out."""
-        items = pq.read_metadata(self._path("examples") / "catalogue.parquet").num_rows
-        if depth >= items:
-            raise InvalidInputError(
-                f"`fairness.depth` (by default the largest of `audit.ks`) should be less than the "
-                f"number of items, {items}: else every item is on every list, and nothing can be "
-                f"steered. Received: {depth}."
-            )
-
     def _train(
         self, variant: str, fairness: FairnessConfig | None, out: pathlib.Path
     ) -> dict[str, Any]:
@@ -296,12 +284,23 @@ class Run:
         from towers.training import train
 
         config = self.config
+        if variant == BASELINE and config.groups and config.fairness.weight > 0:
+            self._check_regularizer()
         shown = ["retrieval_loss", f"val_ndcg@{max(config.training.evaluate_at)}"]
         bar = ProgressBar(f"{variant}/model", shown, self._console)
         history = train(
             config.model, self._path("examples"), out, config.seed, fairness, callbacks=[bar]
         )
         return {"epochs": len(history), **_without_slices(history[-1]), **_constraint(out)}
+
+    def _check_regularizer(self) -> None:
+        """Refuses before anything is trained what only the second variant would find out."""
+        from towers.building import build_regularizer
+        from towers.training_data import TrainingData
+
+        config = self.config
+        data = TrainingData.load(config.model, self._path("examples"))
+        build_regularizer(config.fairness, config.training, data)
 
     def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from towers.exported_tower import ExportedTower

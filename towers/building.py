@@ -12,6 +12,7 @@ from fairness_losses.candidate_memory import CandidateMemory
 from fairness_losses.catalogue_sample import StratifiedSample
 from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
+from fairness_losses.registry import AT_TEMPERATURE_OF_LOSS
 from fairness_losses.regularizers.base import Regularizer
 from fairness_losses.regularizers.exposure_constraint import ExposureConstraint
 from fairness_losses.regularizers.worst_group import WorstGroup
@@ -27,9 +28,6 @@ from towers.user_loss import UserLoss
 _STEPS_PER_EXECUTION = 16
 
 _OPTIMIZERS = {"adam": tf.keras.optimizers.Adam, "lazy_adam": LazyAdam}
-
-_AT_TEMPERATURE_OF_LOSS = frozenset({"exposure_constraint", "worst_group"})
-"""Regularizers whose softmax is that of the retrieval loss; others have a softness of their own."""
 
 _LAST_RATE = 0.02
 """Learning rate at the end of a cosine schedule, as a share of the highest."""
@@ -143,7 +141,7 @@ def build_regularizer(
     if "excluded" in accepted and not fairness.target.include_unknown:
         offered["excluded"] = np.flatnonzero(groups.is_unknown).tolist()
     if "temperature" in accepted:
-        of_loss = name in _AT_TEMPERATURE_OF_LOSS
+        of_loss = name in AT_TEMPERATURE_OF_LOSS
         offered["temperature"] = training.temperature if of_loss else fairness.temperature
     if "depth" in accepted:
         offered["depth"] = _steered_depth(fairness, training, len(data.catalogue))
@@ -206,7 +204,7 @@ def _refuse_blind_spots(regularizer: Regularizer, training: TrainingConfig, num_
             f"`{name}` compares the items that a user chose with all others, of which a sample "
             "would hold hardly any: raise `training.catalogue_sample` to the number of items."
         )
-    if name in _AT_TEMPERATURE_OF_LOSS and training.learned_temperature:
+    if name in AT_TEMPERATURE_OF_LOSS and training.learned_temperature:
         raise InvalidInputError(
             f"`{name}` needs the temperature of the retrieval loss to stay: set "
             "`training.learned_temperature: false`."
@@ -222,7 +220,8 @@ def _steered_depth(fairness: FairnessConfig, training: TrainingConfig, num_items
     depth = fairness.depth or max(training.evaluate_at)
     if depth >= num_items:
         raise InvalidInputError(
-            f"`fairness.depth` should be less than the number of items, {num_items}: else every "
-            f"item is on every list, and nothing can be steered. Received: {depth}."
+            "`fairness.depth` (by default the largest of `audit.ks`) should be less than the "
+            f"number of items, {num_items}: else every item is on every list, and nothing can be "
+            f"steered. Received: {depth}."
         )
     return depth

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from fairness_losses.config import ConstraintConfig, FairnessConfig, Settings
-from fairness_losses.registry import arguments_of, available
+from fairness_losses.registry import AT_TEMPERATURE_OF_LOSS, arguments_of, available
 
 BONUS = "bonus"
 """Name of the line of constant bonuses."""
@@ -17,9 +17,6 @@ BONUS_PER_SLICE = "bonus_per_slice"
 
 Positive = Annotated[float, Field(gt=0)]
 """A number above 0."""
-
-_AT_TEMPERATURE_OF_LOSS = frozenset({"exposure_constraint", "worst_group"})
-"""Regularizers whose softmax is that of the retrieval loss, see `towers.building`."""
 
 
 class SweepPoint(Settings):
@@ -68,7 +65,7 @@ class SweepPoint(Settings):
         name = self.regularizer
         if self.constraint is not None and name != "exposure_constraint":
             raise ValueError("`constraint` is for `exposure_constraint` alone: remove it.")
-        if self.temperature is not None and name in _AT_TEMPERATURE_OF_LOSS:
+        if self.temperature is not None and name in AT_TEMPERATURE_OF_LOSS:
             raise ValueError(f"`temperature` of `{name}` is that of the retrieval loss: remove it.")
         for option in ("temperature", "depth"):
             # Asked only where it matters: the answer takes TensorFlow.

@@ -278,6 +278,18 @@ def test_examples_of_which_a_shard_is_lost_are_refused_with_what_to_do(shop):
     assert "`fairtowers examples --force`" in errors
 
 
+def test_a_regularizer_that_does_not_fit_is_refused_before_anything_is_trained(shop, main):
+    shop.settings["fairness"] = {"regularizer": "worst_group"}
+    shop.settings["audit"] = {"ks": [5]}
+    code, _, errors = main("run", shop.write(), shop.out)
+    assert code == 2
+    assert errors.endswith(
+        "`worst_group` compares slices of the users: name their columns in `fairness.slices`.\n"
+    )
+    assert (shop.out / "schema").is_dir()
+    assert not (shop.out / "without_regularizer" / "model").exists()
+
+
 def test_everything_ends_the_same_way_in_a_process_of_its_own(shop):
     shop.settings["data"]["interactions"]["path"] = "missing.csv"
     result = subprocess.run(
