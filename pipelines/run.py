@@ -413,6 +413,11 @@ class Run:
                 variant: [_without_slices(row) for row in history]
                 for variant, history in self._read_per_variant("model/history.json").items()
             },
+            "constraint": {
+                variant: {name: said[name] for name in ("bands", "unmet_bands")}
+                for variant in self.variants
+                if (said := _constraint(self._path(f"{variant}/model")))
+            },
         }
         comparison = None
         if len(measurements) == 2:
@@ -437,12 +442,16 @@ def model_settings(config: RunConfig, fairness: FairnessConfig | None) -> list[o
 
 
 def _constraint(model: pathlib.Path) -> dict[str, Any]:
-    """Whether a model's constraint is met and what is not; nothing if it has none."""
+    """How much of a model's constraint is met and what is not; nothing if it has none."""
     path = model / "constraint.json"
     if not path.is_file():
         return {}
     found = _read_json(path)
-    return {"met": found["met"], "unmet": found["unmet"]}
+    return {
+        "bands": len(found["constraints"]),
+        "unmet_bands": len(found["unmet"]),
+        "unmet": found["unmet"],
+    }
 
 
 def _without_slices(epoch: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 _SETTINGS = {"seed", "groups", "split", "towers", "training", "fairness", "serving", "audit"}
 """Parts of the configuration that the figures depend on, and that name no file."""
 
+_EXTRA = ("counts", "index", "training", "constraint")
+"""What stages other than the audit found."""
+
 
 def build_report(
     config: RunConfig,
@@ -35,13 +38,13 @@ def build_report(
             a single run.
         comparison: What `compare` returned for the two.
         extra: What other stages found, each if there is one: `counts`, the content of
-            `counts.json`; per variant, `index`, that of `index.json`, and `training`, that of
-            `history.json`.
+            `counts.json`; per variant, `index`, that of `index.json`, `training`, that of
+            `history.json`, and `constraint`, of how many bands how many are not met.
 
     Returns:
         `schema_version`, `title`, `settings` (the sections of the configuration that figures
-        depend on), `counts`, `index`, `training`, `runs` (the audits) and `comparison`. What is
-        not a finite number is None.
+        depend on), `counts`, `index`, `training`, `constraint`, `runs` (the audits) and
+        `comparison`. What is not a finite number is None.
     """
     settings = {
         "dataset": config.data.dataset,
@@ -52,7 +55,7 @@ def build_report(
         "schema_version": SCHEMA_VERSION,
         "title": config.name,
         "settings": settings,
-        **{name: _finite(extra.get(name, {})) for name in ("counts", "index", "training")},
+        **{name: _finite(extra.get(name, {})) for name in _EXTRA},
         "runs": list(audits),
         "comparison": comparison,
     }

@@ -192,6 +192,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         )
         if now is not None:
             sentences.append(_group_sentence(report, group, was, now, moved))
+    sentences += [_constraint_sentence(**said) for said in report["constraint"].values()]
     worst = _worst_slice(report)
     if worst is not None:
         name, value, group, now = worst
@@ -220,6 +221,17 @@ def _group_sentence(
         return f"{sentence}; from {whole_share(was['value'])} this is no clear change."
     direction = "up" if moved["value"] > 0 else "down"
     return f"{sentence}, {direction} from {whole_share(was['value'])}."
+
+
+def _constraint_sentence(bands: int, unmet_bands: int) -> str:
+    # Ratios stay out: a band may be of fewer users than are reported on.
+    measured = "as measured on lists for users of the training part when it ended"
+    if not unmet_bands:
+        return f"The model was trained under a constraint, {bands} bands, all met {measured}."
+    return (
+        f"The model was trained under a constraint: of its {bands} bands {unmet_bands} are not "
+        f"met, {measured}."
+    )
 
 
 def _worst_slice(report: Mapping[str, Any]) -> tuple[str, str, str, Mapping[str, float]] | None:

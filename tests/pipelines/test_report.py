@@ -70,6 +70,7 @@ def test_report_has_its_parts(report):
         "counts",
         "index",
         "training",
+        "constraint",
         "runs",
         "comparison",
     ]

@@ -34,7 +34,12 @@ def change(ratio: dict, relative: dict | None) -> dict:
 
 def report(*runs: dict, comparison: dict | None = None, kind: str = "catalogue") -> dict:
     settings = {"fairness": {"target": {"kind": kind}}}
-    return {"runs": list(runs), "comparison": comparison, "settings": settings}
+    return {
+        "runs": list(runs),
+        "comparison": comparison,
+        "settings": settings,
+        "constraint": {},
+    }
 
 
 BEFORE = run(figure(0.41, 0.39, 0.43), figure(0.4, 0.39, 0.41))
@@ -161,6 +166,14 @@ def test_verdict_claims_no_move_that_may_be_chance():
 def test_narrow_intervals_get_a_decimal():
     narrow = run(figure(0.991, 0.9886, 0.9934), None)
     assert f"99.1{SPACE}% (98.9–99.3)" in wording.verdict(report(narrow))[0]
+
+
+@pytest.mark.parametrize(
+    ("unmet", "text"), [(0, "12 bands, all met"), (2, "of its 12 bands 2 are not met")]
+)
+def test_verdict_says_how_much_of_a_constraint_is_met(unmet, text):
+    said = {"exposure_constraint": {"bands": 12, "unmet_bands": unmet}}
+    assert text in wording.verdict({**PAIR, "constraint": said})[-1]
 
 
 def test_verdict_names_the_worst_slice_that_chance_does_not_explain():
