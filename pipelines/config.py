@@ -26,8 +26,8 @@ class InteractionsSource(Settings):
     """The log: one row for each time a user chose an item."""
 
     path: str | None = None
-    """CSV (`.csv`, `.csv.gz`) or Parquet file, or a glob of them. Not needed for the built-in
-    data sets."""
+    """CSV, JSON lines, TFRecord or Parquet file (`.csv`, `.jsonl`, `.tfrecord`, these also with
+    `.gz`; `.parquet`), or a glob of them. Not needed for the built-in data sets."""
     user: str = USER_ID
     """Column of the user's id."""
     item: str = ITEM_ID
@@ -40,7 +40,7 @@ class TableSource(Settings):
     """A table of users or of items, one row each."""
 
     path: str
-    """CSV (`.csv`, `.csv.gz`) or Parquet file, or a glob of them."""
+    """CSV, JSON lines, TFRecord or Parquet file, or a glob of them."""
     id: str
     """Column of the id."""
 

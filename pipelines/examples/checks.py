@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.examples.inputs import TIMESTAMP, Log
-from pipelines.examples.readers import FILE, ROW, Block
+from pipelines.readers.chunks import FILE, ROW, Block, Chunk
+from pipelines.readers.files import format_of
 from towers.config import ITEM_ID, USER_ID
 
 SPLIT = "split"
@@ -23,9 +24,6 @@ PARTS = ("train", "validation", "test")
 
 REASON = "reason"
 """Column of dead letters with what is wrong."""
-
-RAGGED = "the row has another number of cells than the header"
-"""Reason of CSV rows that cannot be taken apart."""
 
 DEAD_SCHEMA = pa.schema(
     [
@@ -98,19 +96,21 @@ def dead_letters(columns: Mapping[str, object]) -> pa.Table:
     )
 
 
-def ragged_rows(block: Block, file: int) -> pa.Table:
+def unreadable_rows(block: Block, chunk: Chunk) -> pa.Table:
     """Returns the rows of a block that could not be taken apart as dead letters."""
-    count = len(block.ragged)
-    return dead_letters({FILE: [file] * count, ROW: block.ragged, REASON: [RAGGED] * count})
+    count = len(block.unreadable)
+    reason = format_of(chunk.path).unreadable
+    columns = {FILE: [chunk.file] * count, ROW: block.unreadable, REASON: [reason] * count}
+    return dead_letters(columns)
 
 
-def check_interactions(block: Block, log: Log, file: int) -> Checked:
+def check_interactions(block: Block, log: Log, chunk: Chunk) -> Checked:
     """Checks rows of the log.
 
     Args:
         block: The rows.
         log: Names of the columns.
-        file: Number of the file.
+        chunk: Where they are from.
 
     Returns:
         Usable rows with `user_id`, `item_id` (string), `timestamp` (int64 seconds, if the log has
@@ -139,7 +139,7 @@ def check_interactions(block: Block, log: Log, file: int) -> Checked:
         rejections.add(part < 0, f"`{log.split}` is not train, validation or test")
         columns[SPLIT] = pa.array(part.astype(np.int8))
     checked = pa.table(columns)
-    dead = pa.concat_tables([rejections.dead(checked), ragged_rows(block, file)])
+    dead = pa.concat_tables([rejections.dead(checked), unreadable_rows(block, chunk)])
     return Checked(checked.filter(pa.array(rejections.ok)), dead)
 
 

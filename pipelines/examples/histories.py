@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.examples.joins import ITEM_ROW, USER_ROW
-from pipelines.examples.readers import FILE, ROW
+from pipelines.readers.chunks import FILE, ROW
 
 # A string array holds two gigabytes at most, so the column is made of several.
 _USERS_PER_CHUNK = 65_536

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from fairness_losses.config import GroupsConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, SliceConfig, TableSource
-from pipelines.examples.readers import Chunk, check_columns, column_names, find_files, plan_chunks
+from pipelines.readers.chunks import Chunk
+from pipelines.readers.files import check_columns, column_names, find_files, plan_chunks
 from towers.config import ITEM_ID, USER_ID, Feature, HistoryFeature, IdFeature
 
 TIMESTAMP = "timestamp"

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipelines.examples.checks import Rejections
 from pipelines.examples.inputs import TIMESTAMP
-from pipelines.examples.readers import FILE, ROW
+from pipelines.readers.chunks import FILE, ROW
 from towers.config import ITEM_ID, USER_ID
 
 USER_ROW, ITEM_ROW = "__user_row", "__item_row"

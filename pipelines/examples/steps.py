@@ -21,7 +21,6 @@ from pipelines.examples.checks import PARTS, check_interactions
 from pipelines.examples.histories import last_choices
 from pipelines.examples.inputs import TIMESTAMP, Log, Table
 from pipelines.examples.joins import ITEM_ROW, USER_ROW, join_ids
-from pipelines.examples.readers import Chunk, read_chunk
 from pipelines.examples.splits import (
     TimeThresholds,
     assign_parts,
@@ -43,6 +42,8 @@ from pipelines.examples.tf_examples import (
     shard_path,
     write_records,
 )
+from pipelines.readers.chunks import Chunk
+from pipelines.readers.files import read_chunk
 from towers.config import FeaturesConfig
 
 INPUTS = ("interactions", "users", "items")
@@ -65,8 +66,8 @@ class ReadLog(beam.DoFn):
     def process(self, chunk: Chunk) -> Iterator[Any]:
         """See the class."""
         for block in read_chunk(chunk, self._log.columns):
-            checked = check_interactions(block, self._log, chunk.file)
-            yield TaggedOutput(READ, ("interactions", len(block.table) + len(block.ragged)))
+            checked = check_interactions(block, self._log, chunk)
+            yield TaggedOutput(READ, ("interactions", len(block.table) + len(block.unreadable)))
             yield TaggedOutput(DEAD, ("interactions", to_bytes(checked.dead)))
             for id_name in self._log.ids:
                 ids = checked.good.select([id_name]).group_by(id_name).aggregate([])

@@ -20,7 +20,7 @@ from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
-from pipelines.examples.readers import FILE, ROW
+from pipelines.readers.chunks import FILE, ROW
 from towers.config import (
     ITEM_ID,
     USER_ID,

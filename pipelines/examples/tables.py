@@ -17,12 +17,13 @@ from pipelines.examples.checks import (
     Rejections,
     as_numbers,
     as_strings,
-    dead_letters,
     is_missing,
-    ragged_rows,
+    unreadable_rows,
 )
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX, Table
-from pipelines.examples.readers import FILE, ROW, Block, read_chunk
+from pipelines.readers.chunks import FILE, ROW
+from pipelines.readers.files import read_chunk
+from pipelines.readers.types import concatenate
 from towers.config import (
     ITEM_ID,
     CategoricalFeature,
@@ -47,13 +48,11 @@ def load_table(plan: Table) -> Checked:
         InvalidInputError: A file is damaged, or a column is of a type that cannot be what the
             configuration says.
     """
-    blocks = [(b, c.file) for c in plan.chunks for b in read_chunk(c, plan.columns)]
-    ragged = [ragged_rows(block, file) for block, file in blocks]
-    if not blocks:
-        blocks = [(_empty(plan), 0)]
-        ragged = [dead_letters({ROW: []})]
-    checked = _check(_concatenate([b.table for b, _ in blocks], plan), plan)
-    return Checked(checked.good, pa.concat_tables([checked.dead, *ragged]))
+    blocks = [(b, c) for c in plan.chunks for b in read_chunk(c, plan.columns)]
+    dead = [unreadable_rows(block, chunk) for block, chunk in blocks]
+    tables = [block.table for block, _ in blocks] or [_empty(plan)]
+    checked = _check(_concatenate(tables, plan), plan)
+    return Checked(checked.good, pa.concat_tables([checked.dead, *dead]))
 
 
 def ids_table(id_name: str, ids: pa.Array) -> pa.Table:
@@ -113,7 +112,7 @@ def group_labels(columns: Sequence[pa.Array], config: GroupsConfig) -> pa.Array:
 
 def _concatenate(tables: list[pa.Table], plan: Table) -> pa.Table:
     try:
-        return pa.concat_tables(tables).combine_chunks()
+        return concatenate(tables)
     except pa.ArrowInvalid as error:
         raise InvalidInputError(
             f"data.{plan.name}: the files have different column types; write them again with one "
@@ -121,11 +120,11 @@ def _concatenate(tables: list[pa.Table], plan: Table) -> pa.Table:
         ) from error
 
 
-def _empty(plan: Table) -> Block:
+def _empty(plan: Table) -> pa.Table:
     schema = pa.schema(
         [*((c, pa.string()) for c in plan.columns), (FILE, pa.int32()), (ROW, pa.int64())]
     )
-    return Block(schema.empty_table(), np.array([], np.int64))
+    return schema.empty_table()
 
 
 def _check(table: pa.Table, plan: Table) -> Checked:
@@ -203,7 +202,7 @@ def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str
 def _vectors(column: pa.ChunkedArray, where: str) -> tuple[pa.Array, str, np.ndarray]:
     if not _is_list(column.type):
         raise InvalidInputError(
-            f"{where}: a vector should be a list of numbers, which only Parquet holds. "
+            f"{where}: a vector should be a list of numbers, which CSV cannot hold. "
             f"Received: {column.type}."
         )
     values, lengths = _flatten(column)

@@ -17,7 +17,7 @@ from pipelines.examples.checks import (
     check_interactions,
 )
 from pipelines.examples.inputs import Log
-from pipelines.examples.readers import FILE, ROW, Block
+from pipelines.readers.chunks import FILE, ROW, Block, Chunk
 
 
 def _column(values, kind=None):
@@ -114,7 +114,9 @@ def test_every_row_is_either_usable_or_dead(cells):
     rows = np.arange(1, len(cells) + 1)
     table = table.append_column(FILE, pa.array(np.zeros(len(cells), np.int32)))
     table = table.append_column(ROW, pa.array(rows))
-    checked = check_interactions(Block(table, np.array([], np.int64)), _LOG, 0)
+    checked = check_interactions(
+        Block(table, np.array([], np.int64)), _LOG, Chunk("log.csv", 0, None, 0, 0)
+    )
     usable = [u != "" and i != "" and t == "1" and s in ("train", "test") for u, i, t, s in cells]
     assert checked.good[ROW].to_pylist() == rows[usable].tolist()
     assert checked.dead[ROW].to_pylist() == rows[~np.array(usable, bool)].tolist()

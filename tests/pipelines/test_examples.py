@@ -3,12 +3,15 @@
 import json
 import pathlib
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from small_log import build, config, examples, pairs, records, rows, write_files, write_gzip
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +234,41 @@ _NAMES = ["who", "what", "when"]
 def _turn(line: str) -> str:
     who, what, when = line.split(",")
     return f"{when},{who},{what}"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "tfrecord"])
+def test_json_lines_and_tfrecord_give_the_examples_of_csv(built, tmp_path, ending):
+    """With numbers as numbers, and nothing for an empty cell."""
+    write = {"jsonl": _write_json_lines, "tfrecord": _write_tfrecord}[ending]
+    source = write_files(tmp_path / "csv")
+    for name in ("log", "users", "items"):
+        table = pd.read_csv(source / f"{name}.csv").astype(object)
+        write(source / f"{name}.{ending}", table.where(table.notna(), None).to_dict("records"))
+    run = config(source).model_dump()
+    for name, file in (("interactions", "log"), ("users", "users"), ("items", "items")):
+        run["data"][name]["path"] = str(source / f"{file}.{ending}")
+    build(RunConfig.model_validate(run), tmp_path / "out")
+    for part in ("train", "validation", "test"):
+        assert records(tmp_path / "out", part) == records(built, part)
+    for file in ("catalogue.parquet", "users.parquet", "vocabularies/genres.parquet"):
+        assert rows(tmp_path / "out" / file) == rows(built / file)
+
+
+def _write_json_lines(path: pathlib.Path, table: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in table), encoding="utf-8")
+
+
+def _write_tfrecord(path: pathlib.Path, table: list[dict]) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row in table:
+            example = tf.train.Example()
+            for name, value in row.items():
+                feature = example.features.feature[name]
+                if isinstance(value, str):
+                    feature.bytes_list.value.append(value.encode())
+                elif value is not None:
+                    feature.int64_list.value.append(value)
+            writer.write(example.SerializeToString())
 
 
 def test_without_tables_users_and_items_are_those_of_the_log(tmp_path):

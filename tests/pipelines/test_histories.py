@@ -12,7 +12,7 @@ from pipelines.examples import histories
 from pipelines.examples.histories import history_column, last_choices
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.examples.joins import ITEM_ROW, USER_ROW
-from pipelines.examples.readers import FILE, ROW
+from pipelines.readers.chunks import FILE, ROW
 
 
 def log(users: list[int], items: list[int], **columns: list[int]) -> pa.Table:

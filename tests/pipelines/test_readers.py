@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from small_log import write_gzip
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.examples import readers
-from pipelines.examples.readers import (
-    FILE,
-    ROW,
+from pipelines.readers import delimited
+from pipelines.readers.chunks import FILE, ROW
+from pipelines.readers.files import (
     check_columns,
     find_files,
     plan_chunks,
@@ -25,7 +24,7 @@ def _read(pattern, columns):
     chunks = plan_chunks(find_files(str(pattern), "data.path"))
     blocks = [b for c in chunks for b in read_chunk(c, columns)]
     good = [row for b in blocks for row in b.table.to_pylist()]
-    return good, np.concatenate([b.ragged for b in blocks]).tolist()
+    return good, np.concatenate([b.unreadable for b in blocks]).tolist()
 
 
 def test_csv_cells_stay_the_strings_they_are(tmp_path):
@@ -49,7 +48,7 @@ def test_rows_keep_their_number_among_ragged_ones(tmp_path_factory, is_ragged, b
     lines = [f"{i}" if r else f"{i},x" for i, r in enumerate(is_ragged, 1)]
     path.write_text("\n".join(["id,y", *lines]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "_CSV_BLOCK_BYTES", block)
+        patch.setattr(delimited, "_BLOCK_BYTES", block)
         good, ragged = _read(path, ["id"]) if lines else ([], [])
     assert [(r["id"], r[ROW]) for r in good] == [
         (str(i), i) for i, r in enumerate(is_ragged, 1) if not r
@@ -80,9 +79,9 @@ def test_missing_file_is_named_with_its_setting(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["t.tsv", "t.csv.zip", "t"])
-def test_file_that_is_neither_csv_nor_parquet_is_refused(tmp_path, name):
+def test_file_of_no_known_format_is_refused(tmp_path, name):
     (tmp_path / name).write_text("id\n1\n")
-    with pytest.raises(InvalidInputError, match="neither CSV nor Parquet"):
+    with pytest.raises(InvalidInputError, match="is of no known format"):
         find_files(str(tmp_path / name), "data.users.path")
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from pipelines.config import SplitConfig
 from pipelines.examples.joins import USER_ROW, join_ids
-from pipelines.examples.readers import FILE, ROW
 from pipelines.examples.splits import assign_parts, pair_hashes, time_thresholds, user_hashes
+from pipelines.readers.chunks import FILE, ROW
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 

@@ -1,0 +1,119 @@
+"""What is read: a part of a file, and the rows that it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from fairness_losses.errors import InvalidInputError
+
+FILE = "__file"
+"""Column with the number of the row's file among the sorted files of its input, int32."""
+
+ROW = "__row"
+"""Column with the row's number in its file, int64, from 1; a header is not a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """A part of an input that one worker reads: a row group, or a whole file.
+
+    Attributes:
+        path: The file.
+        file: Its number among the sorted files of the input.
+        row_group: Number of the Parquet row group; None for a file of another format.
+        first_row: Rows of the file before this chunk.
+        rows: Number of rows; but for Parquet an estimate from the size of the file.
+    """
+
+    path: str
+    file: int
+    row_group: int | None
+    first_row: int
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Rows of a chunk.
+
+    Attributes:
+        table: The wanted columns, `FILE` and `ROW`.
+        unreadable: Numbers of the rows that cannot be taken apart, int64.
+    """
+
+    table: pa.Table
+    unreadable: np.ndarray
+
+
+class Format(Protocol):
+    """A format of files.
+
+    Attributes:
+        endings: How the names of its files end, a regular expression.
+        name: For messages.
+        unreadable: Why a row cannot be taken apart.
+    """
+
+    endings: str
+    name: str
+    unreadable: str
+
+    def column_names(self, path: str) -> list[str]:
+        """Returns the names of a file's columns; none of a file without rows or a header."""
+
+    def chunks(self, path: str, file: int) -> list[Chunk]:
+        """Divides a file; `file` is its number."""
+
+    def read(self, chunk: Chunk, columns: list[str]) -> Iterator[Block]:
+        """Yields the rows of a chunk."""
+
+
+def whole_file(path: str, file: int, bytes_per_row: int) -> list[Chunk]:
+    """Returns the one chunk of a file that cannot be divided.
+
+    Args:
+        path: The file.
+        file: Its number.
+        bytes_per_row: About so many, to estimate the rows.
+    """
+    size = FileSystems.match([path])[0].metadata_list[0].size_in_bytes
+    return [Chunk(path, file, None, 0, size // bytes_per_row)]
+
+
+def with_origin(table: pa.Table, file: int, rows: np.ndarray) -> pa.Table:
+    """Returns a table with `FILE` and `ROW`."""
+    origin = pa.array(np.full(len(table), file, np.int32))
+    return table.append_column(FILE, origin).append_column(ROW, pa.array(rows, pa.int64()))
+
+
+def empty_block(columns: Sequence[str], file: int, unreadable: np.ndarray) -> Block:
+    """Returns a block without a readable row."""
+    table = pa.schema([(c, pa.string()) for c in columns]).empty_table()
+    return Block(with_origin(table, file, np.zeros(0, np.int64)), unreadable)
+
+
+def open_file(path: str) -> BinaryIO:
+    """Opens a file of any file system that Beam knows, as its bytes are."""
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+@contextlib.contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Says in words what a damaged file makes the libraries raise."""
+    try:
+        yield
+    except (UnicodeDecodeError, pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+            problem = "the text is not UTF-8; convert it"
+        else:
+            problem = f"the file is damaged or cut short; fetch or write it again ({error})"
+        raise InvalidInputError(f"{path}: {problem}.") from error

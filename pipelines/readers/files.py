@@ -1,0 +1,126 @@
+"""Files of an input: found, divided into chunks, checked and read, whatever their format."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+from apache_beam.io.filesystems import FileSystems
+
+from fairness_losses.errors import InvalidInputError
+from pipelines.readers.chunks import Block, Chunk, Format, readable
+from pipelines.readers.delimited import Csv
+from pipelines.readers.json_lines import JsonLines
+from pipelines.readers.parquet import Parquet
+from pipelines.readers.tfrecord import TFRecord
+
+FORMATS: tuple[Format, ...] = (Csv(), JsonLines(), Parquet(), TFRecord())
+"""All formats."""
+
+_ENDINGS = "`.csv`, `.jsonl` or `.tfrecord`, each also with `.gz`, or `.parquet`"
+
+
+def find_files(pattern: str, setting: str) -> list[str]:
+    """Returns the files that a path or glob names, sorted.
+
+    Args:
+        pattern: Path or glob, of any file system that Beam knows.
+        setting: What the path is the value of, for messages.
+
+    Raises:
+        InvalidInputError: No file matches, or one is of no known format.
+    """
+    try:
+        matched = FileSystems.match([pattern])[0].metadata_list
+    except Exception as error:  # Beam wraps whatever the file system of the path raises.
+        raise InvalidInputError(f"`{setting}`: {pattern} cannot be looked up: {error}") from error
+    files = sorted(m.path for m in matched)
+    if not files:
+        raise InvalidInputError(f"`{setting}`: there is no file {pattern}.")
+    for path in files:
+        if _format_of(path) is None:
+            raise InvalidInputError(
+                f"`{setting}`: {path} is of no known format; its name should end in {_ENDINGS}. "
+                "Of a folder of such files give the glob `folder/*`."
+            )
+        if FileSystems.exists(path.rstrip("/") + "/"):
+            raise InvalidInputError(f"`{setting}`: {path} is a folder; give the glob `{path}/*`.")
+    return files
+
+
+def plan_chunks(files: Sequence[str]) -> list[Chunk]:
+    """Divides files into chunks.
+
+    Raises:
+        InvalidInputError: A Parquet file is damaged.
+    """
+    chunks = []
+    for file, path in enumerate(files):
+        with readable(path):
+            chunks += format_of(path).chunks(path, file)
+    return chunks
+
+
+def column_names(path: str) -> list[str]:
+    """Returns the names of a file's columns.
+
+    Raises:
+        InvalidInputError: The file is empty or damaged.
+    """
+    with readable(path):
+        names = format_of(path).column_names(path)
+    if not names:
+        raise InvalidInputError(f"{path}: the file is empty; it should say what its columns are.")
+    return names
+
+
+def check_columns(path: str, needed: dict[str, str]) -> None:
+    """Checks that a file has the columns it should have.
+
+    Args:
+        path: The file.
+        needed: Column to the setting that names it, for messages.
+
+    Raises:
+        InvalidInputError: A column is missing (the message names the nearest ones) or is there
+            twice.
+    """
+    names = column_names(path)
+    for column, setting in needed.items():
+        if names.count(column) == 1:
+            continue
+        if column in names:
+            raise InvalidInputError(f"{path}: the column `{column}` is there twice; rename one.")
+        close = difflib.get_close_matches(column, names, n=3, cutoff=0.5) or names
+        raise InvalidInputError(
+            f"{path}: there is no column `{column}`, which `{setting}` names. "
+            f"{'The nearest are' if close is not names else 'It has'} "
+            f"{', '.join(f'`{c}`' for c in close[:20])}."
+        )
+
+
+def read_chunk(chunk: Chunk, columns: Sequence[str]) -> Iterator[Block]:
+    """Yields the rows of a chunk.
+
+    Args:
+        chunk: Where to read.
+        columns: Columns to read.
+
+    Raises:
+        InvalidInputError: The file is damaged, or is not UTF-8.
+    """
+    with readable(chunk.path):
+        yield from format_of(chunk.path).read(chunk, list(dict.fromkeys(columns)))
+
+
+def format_of(path: str) -> Format:
+    """Returns the format of a file that `find_files` has found."""
+    found = _format_of(path)
+    if found is None:
+        raise ValueError(f"`path` should be of a known format. Received: {path}.")
+    return found
+
+
+def _format_of(path: str) -> Format | None:
+    return next((f for f in FORMATS if re.search(f.endings + "$", path.lower())), None)

@@ -1,0 +1,60 @@
+"""Columns whose parts have several types."""
+
+import datetime
+
+import pyarrow as pa
+import pytest
+
+from pipelines.readers.types import as_array, common_type, concatenate
+
+
+def together(*parts: pa.Array):
+    found = concatenate([pa.table({"x": part}) for part in parts])["x"]
+    return found.type, found.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "values"),
+    [
+        ([pa.array([1]), pa.array([2])], pa.int64(), [1, 2]),
+        ([pa.array([1], pa.int8()), pa.array([2])], pa.int64(), [1, 2]),
+        ([pa.array([1]), pa.array([0.5])], pa.float64(), [1.0, 0.5]),
+        ([pa.array([7]), pa.array(["a"])], pa.string(), ["7", "a"]),
+        ([pa.array([True]), pa.array([1])], pa.string(), ["true", "1"]),
+        ([pa.nulls(1), pa.array(["a"])], pa.string(), [None, "a"]),
+        ([pa.nulls(1), pa.nulls(1)], pa.null(), [None, None]),
+        (
+            [pa.array([["a"], None]), pa.array(["b", None])],
+            pa.list_(pa.string()),
+            [["a"], None, ["b"], []],
+        ),
+        ([pa.array([[1]]), pa.array([["b"]])], pa.list_(pa.string()), [["1"], ["b"]]),
+        ([pa.array([[1]]), pa.array([0.5])], pa.list_(pa.float64()), [[1.0], [0.5]]),
+        ([pa.array(["a", "b"]).dictionary_encode(), pa.array(["c"])], pa.string(), list("abc")),
+        ([pa.array(["a"], pa.large_string()), pa.array(["b"])], pa.string(), ["a", "b"]),
+    ],
+)
+def test_parts_of_several_types(parts, kind, values):
+    assert together(*parts) == (kind, values)
+
+
+def test_whole_numbers_beyond_2_to_the_63_become_strings():
+    large = pa.array([2**63], pa.uint64())
+    assert together(pa.array([-1]), large) == (pa.string(), ["-1", str(2**63)])
+
+
+def test_one_type_stays_as_it_is():
+    times = pa.array([datetime.datetime(2024, 1, 2)], pa.timestamp("us"))
+    assert together(times, times)[0] == pa.timestamp("us")
+
+
+@pytest.mark.parametrize("other", [pa.int64(), pa.list_(pa.int64())])
+def test_structures_have_nothing_in_common_with_others(other):
+    with pytest.raises(pa.ArrowInvalid, match="`x` holds struct<a: int64> and"):
+        common_type([pa.struct([("a", pa.int64())]), other], "x")
+
+
+def test_json_values():
+    assert as_array([1, 2.5, None]).to_pylist() == [1.0, 2.5, None]
+    assert as_array([1, "a", None, True]).to_pylist() == ["1", "a", None, "true"]
+    assert as_array([[1], "a", None, []]).to_pylist() == [["1"], ["a"], None, []]
