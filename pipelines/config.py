@@ -158,6 +158,9 @@ class ValidationConfig(Settings):
     schema_path: str | None = None
     """A curated `schema.pbtxt` to check against, relative to the folder of the YAML. By default the
     first run infers one, and later runs in the same folder are checked against it."""
+    min_positives: int = Field(default=0, ge=0)
+    """Training examples that every group should have in every slice; the run stops where there are
+    fewer. `unknown` groups and slices may have any number. 0 for no rule."""
     max_rows: int = Field(default=200_000, ge=1)
     """Statistics are computed over at most about this many examples of each part."""
 

@@ -15,8 +15,8 @@ import numpy as np
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.bootstrap import estimate, resampled_sums
 from pipelines.audit.measurement import Measurement, Statistics, measure
-from pipelines.audit.slicing import Cells
 from pipelines.config import RunConfig
+from pipelines.slicing import Cells
 
 __all__ = ["Measurement", "audit", "compare", "measure"]
 

@@ -24,8 +24,8 @@ from fairness_losses.metrics.ranking import (
 )
 from fairness_losses.metrics.skew import max_skew, min_skew
 from fairness_losses.targets import target_shares
-from pipelines.audit.slicing import Cells, divide
 from pipelines.config import RunConfig
+from pipelines.slicing import Cells, divide
 from towers.config import ITEM_ID, USER_ID
 
 Statistics = dict[tuple[str, ...], np.ndarray]

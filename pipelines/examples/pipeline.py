@@ -140,6 +140,7 @@ def _assemble(
         >> beam.Map(
             steps.finish,
             config.features,
+            config.slices,
             out_dir,
             **tables,
             shards=AsIter(shards),

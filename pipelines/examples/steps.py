@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
-from pipelines.config import SplitConfig
+from pipelines.config import SliceConfig, SplitConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import PARTS, check_interactions
 from pipelines.examples.histories import last_choices
-from pipelines.examples.inputs import TIMESTAMP, Log, Table
+from pipelines.examples.inputs import GROUP, TIMESTAMP, Log, Table
 from pipelines.examples.joins import ITEM_ROW, USER_ROW, join_ids
 from pipelines.examples.splits import (
     TimeThresholds,
@@ -31,6 +31,7 @@ from pipelines.examples.splits import (
 from pipelines.examples.summaries import (
     ShardReport,
     count_rows,
+    group_codes,
     write_dead_letters,
     write_json,
     write_summaries,
@@ -53,7 +54,7 @@ GOOD, DEAD, READ, REPEATED, TIMES = "good", "dead", "read", "repeated", "times"
 """Outputs of the steps: usable rows; `(input, dead letters)`; `(input, number of rows)`; number of
 repeated rows; counts of times."""
 
-_HASH, _EXAMPLE = "__hash", "example"
+_HASH, _EXAMPLE, _GROUP_CODE = "__hash", "example", "group_code"
 _ROWS_PER_BATCH = 16_384
 
 
@@ -120,7 +121,8 @@ class WriteShard(beam.DoFn):
     ) -> Iterator[ShardReport]:
         """See the class."""
         number, log = shard[0], from_bytes(shard[1])
-        encoded = {USER_ROW: from_bytes(users)[_EXAMPLE], ITEM_ROW: from_bytes(items)[_EXAMPLE]}
+        catalogue = from_bytes(items)
+        encoded = {USER_ROW: from_bytes(users)[_EXAMPLE], ITEM_ROW: catalogue[_EXAMPLE]}
         hashes = log[_HASH].to_numpy()
         parts = assign_parts(log, self._split, thresholds, hashes)
         # Neighbours in a file share a batch: by hash, a batch is a mixture of users.
@@ -133,15 +135,27 @@ class WriteShard(beam.DoFn):
         train = log.filter(pa.array(parts == PARTS.index("train")))
         yield ShardReport(
             written,
-            user_counts=count_rows(train[USER_ROW].to_numpy()),
+            user_counts=_count_users_by_group(train, catalogue[_GROUP_CODE].to_numpy()),
             item_counts=count_rows(train[ITEM_ROW].to_numpy()),
             choices=to_bytes(last_choices(train, self._max_history)),
         )
 
 
 def encode_table(table: bytes) -> bytes:
-    """Returns the serialized example of every row of a checked table, as a table."""
-    return to_bytes(pa.table({_EXAMPLE: encode_examples(from_bytes(table))}))
+    """Returns the serialized example of every row of a checked table, and of items the group."""
+    checked = from_bytes(table)
+    columns = {_EXAMPLE: encode_examples(checked)}
+    if GROUP in checked.column_names:
+        columns[_GROUP_CODE] = pa.array(group_codes(checked)[1])
+    return to_bytes(pa.table(columns))
+
+
+def _count_users_by_group(train: pa.Table, code_of_item: np.ndarray) -> np.ndarray:
+    """Training examples of every user with items of every group, as `ShardReport` holds them."""
+    num_groups = int(code_of_item.max(initial=0)) + 1
+    codes = code_of_item[train[ITEM_ROW].to_numpy()]
+    pairs, counts = count_rows(train[USER_ROW].to_numpy().astype(np.int64) * num_groups + codes)
+    return np.stack([pairs // num_groups, pairs % num_groups, counts])
 
 
 def _examples(log: pa.Table, encoded: dict[str, pa.ChunkedArray]) -> Iterator[pa.Array]:
@@ -211,6 +225,7 @@ def write_letters(
 def finish(
     _: None,
     features: FeaturesConfig,
+    slices: Sequence[SliceConfig],
     out_dir: pathlib.Path,
     users: bytes,
     items: bytes,
@@ -222,7 +237,7 @@ def finish(
     """Writes what describes the examples, once they are all there."""
     tables = {"users": from_bytes(users), "items": from_bytes(items)}
     reports = list(shards)
-    write_summaries(out_dir, tables["users"], tables["items"], reports, features)
+    write_summaries(out_dir, tables["users"], tables["items"], reports, features, slices)
     written = {part: sum(r.written[part] for r in reports) for part in PARTS}
     letters, read = dict(dead), list(read)
     counts = {

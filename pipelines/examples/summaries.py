@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.groups import Groups
+from pipelines.config import SliceConfig
 from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.readers.chunks import FILE, ROW
+from pipelines.slicing import divide
 from towers.config import (
     ITEM_ID,
     USER_ID,
@@ -39,8 +41,9 @@ class ShardReport:
 
     Attributes:
         written: Part to number of examples.
-        user_counts: Row of the users table and number of training examples, int64 `[2, n]`.
-        item_counts: The same for items.
+        user_counts: Row of the users table, code of the items' group and number of training
+            examples, int64 `[3, n]`.
+        item_counts: Row of the items table and number of training examples, int64 `[2, n]`.
         choices: What `histories.last_choices` found, as Arrow bytes; no rows without a history
             feature.
     """
@@ -56,14 +59,28 @@ def count_rows(rows: np.ndarray) -> np.ndarray:
     return np.stack(np.unique(rows, return_counts=True)).astype(np.int64)
 
 
+def group_codes(items: pa.Table) -> tuple[list[str], np.ndarray]:
+    """Returns the groups' labels, and of every item the position of its own, int64 `[num_items]`.
+
+    Args:
+        items: The checked items table.
+    """
+    labels, codes = np.unique(items[GROUP].to_numpy().astype(str), return_inverse=True)
+    return labels.tolist(), codes
+
+
 def write_summaries(
     folder: pathlib.Path,
     users: pa.Table,
     items: pa.Table,
     shards: Iterable[ShardReport],
     features: FeaturesConfig,
+    slices: Sequence[SliceConfig],
 ) -> None:
-    """Writes `catalogue.parquet`, `users.parquet`, `vocabularies/` and `groups.json`.
+    """Writes what describes the examples.
+
+    That is `catalogue.parquet`, `users.parquet`, `vocabularies/`, `groups.json` and
+    `positives.json`: training examples of every group in every slice.
 
     Args:
         folder: Where.
@@ -71,9 +88,14 @@ def write_summaries(
         items: The checked items table.
         shards: Reports of all shards.
         features: The features of both sides.
+        slices: The divisions of the users.
     """
     reports = list(shards)
-    user_counts = _total((r.user_counts for r in reports), len(users))
+    groups = group_codes(items)[0]
+    by_group = np.zeros((len(users), len(groups)), np.int64)
+    for report in reports:
+        by_group[report.user_counts[0], report.user_counts[1]] += report.user_counts[2]
+    user_counts = by_group.sum(axis=1)
     item_counts = _total((r.item_counts for r in reports), len(items))
     frequency = pa.array(item_counts)
     pq.write_table(items.add_column(2, FREQUENCY, frequency), folder / "catalogue.parquet")
@@ -89,6 +111,7 @@ def write_summaries(
             path = folder / "vocabularies" / f"{column}.parquet"
             pq.write_table(_vocabulary(table[column], counts), path)
     write_json(folder / "groups.json", _group_shares(items, item_counts))
+    write_json(folder / "positives.json", _positives(users, by_group, groups, slices))
 
 
 def write_dead_letters(path: pathlib.Path, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
@@ -206,6 +229,24 @@ def _vocabulary(column: pa.ChunkedArray, counts: np.ndarray) -> pa.Table:
     vocabulary = pa.table({"value": totals["value"], "count": totals["count_sum"]})
     vocabulary = vocabulary.filter(pc.greater(vocabulary["count"], 0))
     return vocabulary.sort_by([("count", "descending"), ("value", "ascending")])
+
+
+def _positives(
+    users: pa.Table, by_group: np.ndarray, groups: Sequence[str], slices: Sequence[SliceConfig]
+) -> dict[str, Any]:
+    """Per slice and value the users with training examples, and these per group of the items."""
+    active = by_group.sum(axis=1) > 0
+    cells = divide(users[USER_ID].combine_chunks(), users, slices)
+    return {
+        name: {
+            value: {
+                "users": int(active[rows].sum()),
+                "positives": dict(zip(groups, by_group[rows].sum(axis=0).tolist(), strict=True)),
+            }
+            for value, rows in of_slice.items()
+        }
+        for name, of_slice in cells.slices.items()
+    }
 
 
 def _group_shares(items: pa.Table, item_counts: np.ndarray) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 from fairness_losses.errors import InvalidInputError
 from fairness_losses.exposure import exposure_ratio
 from pipelines.audit.figures import Measurement, audit, compare
-from pipelines.audit.slicing import divide
 from pipelines.config import RunConfig, SliceConfig
+from pipelines.slicing import divide
 from pipelines.sweep.bonus import tune_bonuses, with_bonus
 from pipelines.sweep.config import SweepConfig
 from pipelines.sweep.points import Point

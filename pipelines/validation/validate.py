@@ -6,6 +6,7 @@ takes twenty times as long for the hundred thousand rows that a contract needs.
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -96,7 +97,13 @@ def validate_examples(
         for anomaly in _anomalies(part, sample, statistics[part], schema, config)
     ]
     anomalies += _new_labels(labels, schema)
-    summary = _summary(samples, config.audit.min_users)
+    positives = _read_positives(examples_dir)
+    anomalies += short_of_positives(positives, config.validation.min_positives)
+    summary = {
+        "rows": {part: sample.num_rows for part, sample in samples.items()},
+        "missing": _missing(samples["train"]),
+        "positives": _shown(positives, config.audit.min_users),
+    }
     write_json(out_dir / "anomalies.json", anomalies)
     write_json(out_dir / "summary.json", summary)
     if anomalies:
@@ -163,6 +170,34 @@ def _new_labels(
             yield {"feature": feature, "part": part, "problem": problem}
 
 
+def _read_positives(examples_dir: pathlib.Path) -> dict[str, Any]:
+    path = examples_dir / "positives.json"
+    if not path.is_file():
+        raise InvalidInputError(f"{path} is missing. Run `fairtowers examples --force`.")
+    positives: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return positives
+
+
+def short_of_positives(
+    positives: Mapping[str, Any], min_positives: int
+) -> Iterator[dict[str, str]]:
+    """Finds groups that a slice of the users has too few training examples of.
+
+    Args:
+        positives: The content of `positives.json`.
+        min_positives: How many there should be; there may be fewer of `unknown`.
+
+    Yields:
+        An anomaly for every group and slice. It says no number, since it may be one of few users.
+    """
+    for name, cells in positives.items():
+        for value, cell in cells.items():
+            for group, count in cell["positives"].items():
+                if count < min_positives and UNKNOWN not in (group, *value.split(" × ")):
+                    problem = f"{value}: fewer than {min_positives:,} examples of group {group}"
+                    yield {"feature": f"{SLICE_PREFIX}{name}", "part": "train", "problem": problem}
+
+
 def _count_values(count: int) -> str:
     return f"{count:,} {'value' if count == 1 else 'values'} that the schema does not know"
 
@@ -173,7 +208,8 @@ def _message(anomalies: list[dict[str, str]], source: str | pathlib.Path | None)
     wide, narrow = (max(len(row[i]) for row in rows) for i in range(2))
     table = "\n".join(f"  {f:<{wide}}  {p:<{narrow}}  {problem}" for f, p, problem in rows)
     return (
-        f"the examples do not fulfil the schema{f' {source}' if source else ''}:\n{table}\n"
+        f"the examples do not fulfil the schema{f' {source}' if source else ''} or "
+        f"`validation.min_positives`:\n{table}\n"
         "Correct the data; or, if they are meant to be so, change the schema and give it as "
         "`validation.schema_path`, or remove it to have one inferred again."
     )
@@ -188,16 +224,14 @@ def _labels(examples_dir: pathlib.Path) -> dict[str, list[str]]:
     return {name: column.unique().to_pylist() for name, column in columns.items()}
 
 
-def _summary(samples: Mapping[str, pa.RecordBatch], min_users: int) -> dict[str, Any]:
-    train = samples["train"]
+def _shown(positives: Mapping[str, Any], min_users: int) -> dict[str, Any]:
+    """Examples per slice and group; nothing for a slice of too few users to be shown."""
     return {
-        "rows": {part: sample.num_rows for part, sample in samples.items()},
-        "missing": _missing(train),
-        "positives": {
-            feature.removeprefix(SLICE_PREFIX): _positives(train, feature, min_users)
-            for feature in _label_features(train)
-            if feature != GROUP
-        },
+        name: {
+            value: cell["positives"] if cell["users"] >= min_users else None
+            for value, cell in cells.items()
+        }
+        for name, cells in positives.items()
     }
 
 
@@ -211,25 +245,6 @@ def _missing(sample: pa.RecordBatch) -> dict[str, int]:
             nothing = UNKNOWN if feature in labels else ""
             missing[feature] = pc.sum(pc.equal(values, nothing.encode())).as_py() or 0
     return missing
-
-
-def _positives(
-    sample: pa.RecordBatch, feature: str, min_users: int
-) -> dict[str, dict[str, int] | None]:
-    """Examples per slice and group; nothing for a slice of too few users to be shown."""
-    columns = {"slice": feature, "group": GROUP, "user": USER_ID}
-    table = pa.table({n: _values(sample, f).cast(pa.string()) for n, f in columns.items()})
-    users = table.group_by("slice").aggregate([("user", "count_distinct")]).to_pylist()
-    counts = table.group_by(["slice", "group"]).aggregate([("user", "count")])
-    shown: dict[str, dict[str, int] | None] = {
-        row["slice"]: {} if row["user_count_distinct"] >= min_users else None
-        for row in sorted(users, key=lambda row: row["slice"])
-    }
-    for row in counts.sort_by("group").to_pylist():
-        cell = shown[row["slice"]]
-        if cell is not None:
-            cell[row["group"]] = row["user_count"]
-    return shown
 
 
 def _label_features(sample: pa.RecordBatch) -> list[str]:

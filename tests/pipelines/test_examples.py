@@ -81,6 +81,18 @@ def test_vocabularies_count_training_examples_most_frequent_first(built):
     }
 
 
+def test_positives_count_training_examples_per_slice_and_group(built):
+    """u1, F and 30, chose i1 of women and i2 of men; u2, M and 24, chose i1."""
+
+    def cell(users: int, men: int, women: int) -> dict:
+        return {"users": users, "positives": {"men": men, "unknown": 0, "women": women}}
+
+    assert json.loads((built / "positives.json").read_text()) == {
+        "gender": {"F": cell(1, 1, 1), "M": cell(1, 0, 1), "unknown": cell(0, 0, 0)},
+        "age": {"0–24": cell(1, 0, 1), "25–44": cell(1, 1, 1), "45+": cell(0, 0, 0)},
+    }
+
+
 def test_groups_say_their_shares_of_catalogue_and_training(built):
     groups = json.loads((built / "groups.json").read_text())
     assert groups["labels"] == ["men", "women", "unknown"]

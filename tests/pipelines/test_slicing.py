@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from pipelines.audit.slicing import divide
 from pipelines.config import SliceConfig
+from pipelines.slicing import divide
 
 USERS = pa.table(
     {

@@ -9,7 +9,11 @@ import tensorflow_data_validation as tfdv
 from small_log import build, config, write_files
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.validation.validate import AnomaliesError, validate_examples
+from pipelines.validation.validate import (
+    AnomaliesError,
+    short_of_positives,
+    validate_examples,
+)
 
 MAKERS = ("women", "men", "")
 GENDERS = ("F", "M")
@@ -108,6 +112,37 @@ def test_summary_counts_positives_per_slice_and_group_and_missing_values(first):
     unknown = sum(groups["unknown"] for groups in by_gender.values())
     assert summary["missing"]["group"] == unknown > 0
     assert summary["missing"]["title"] == 0
+
+
+def test_a_group_that_a_slice_has_too_few_examples_of_stops_the_run(tmp_path):
+    """Of the five users of 45 and more there are about 6 examples of each group, of men 20."""
+    run, examples = _build(tmp_path, validation={"min_positives": 10})
+    with pytest.raises(AnomaliesError) as error:
+        _validate(run, examples)
+    assert "45+: fewer than 10 examples of group women" in str(error.value)
+    assert "45+: fewer than 10 examples of group men" in str(error.value)
+    assert "group unknown" not in str(error.value)
+    assert "M: fewer" not in str(error.value)
+    found = json.loads((tmp_path / "schema" / "anomalies.json").read_text())
+    assert {(a["feature"], a["part"]) for a in found} == {("slice.age", "train")}
+
+
+def test_enough_examples_are_no_anomaly_and_unknown_may_have_any_number():
+    def cells(women: int) -> dict:
+        return {"users": 5, "positives": {"women": women, "unknown": 0}}
+
+    positives = {
+        "gender": {"F": cells(3), "unknown": cells(0)},
+        "gender × age": {"F × 0–24": cells(2), "unknown × 0–24": cells(0)},
+    }
+    assert list(short_of_positives(positives, 2)) == []
+    (found,) = short_of_positives(positives, 3)
+    assert found == {
+        "feature": "slice.gender × age",
+        "part": "train",
+        "problem": "F × 0–24: fewer than 3 examples of group women",
+    }
+    assert list(short_of_positives(positives, 0)) == []
 
 
 def test_slices_of_few_users_are_not_shown(tmp_path):

@@ -1,4 +1,4 @@
-"""The slices of the users that an audit reports on."""
+"""The slices of the users that are counted, audited and reported on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def divide(user_ids: pa.Array, users: pa.Table, slices: Sequence[SliceConfig]) -
     """Divides the audited users by the slices of the configuration.
 
     Args:
-        user_ids: string `[num_users]`, the users with a list, each once.
+        user_ids: string `[num_users]`, the users that are divided, each once.
         users: `user_id` and a string column `slice.<column>` per sliced column. A missing user or
             value is `unknown`, a value like any other.
         slices: The divisions, in the order of the report.
