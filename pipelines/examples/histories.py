@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.examples.inputs import TIMESTAMP
-from pipelines.examples.joins import ITEM_ROW, USER_ROW
+from pipelines.examples.splits import ITEM_ROW, USER_ROW
 from pipelines.readers.chunks import FILE, ROW
 
 # A string array holds two gigabytes at most, so the column is made of several.
@@ -19,7 +19,7 @@ def last_choices(train: pa.Table, max_items: int) -> pa.Table:
     """Returns the last training interactions of every user.
 
     Args:
-        train: Training interactions of whole users, as `joins.Joined.good` holds them.
+        train: Training interactions of whole users, as `joins.in_order` returns them.
         max_items: How many to keep per user.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Brings interactions together with the tables: unknown ids, order, duplicates."""
+"""Brings interactions together with the tables: unknown ids, order, repetitions."""
 
 from __future__ import annotations
 
@@ -10,39 +10,45 @@ import pyarrow.compute as pc
 
 from pipelines.examples.checks import Rejections
 from pipelines.examples.inputs import TIMESTAMP
+from pipelines.examples.splits import HASH, ITEM_ROW, USER_ROW, id_hashes, pair_hashes
 from pipelines.readers.chunks import FILE, ROW
 from towers.config import ITEM_ID, USER_ID
 
-USER_ROW, ITEM_ROW = "__user_row", "__item_row"
-"""Columns with the row of the users and items table that an interaction belongs to, int32."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
-    """Interactions of one shard.
+class Found:
+    """Interactions whose user and item are in the tables.
 
     Attributes:
-        good: The input's columns without the ids, plus `USER_ROW` and `ITEM_ROW`; ordered by
-            user, time, item, file and row, whatever order they came in.
+        good: The input's columns with `USER_ROW` and `ITEM_ROW` in place of the ids, and `HASH`.
+        user_hashes: Hash of every good row's user, uint64.
         dead: Interactions whose user or item is in no table, as `checks.DEAD_SCHEMA`.
-        duplicates: Number of rows that repeated another and were left out.
     """
 
     good: pa.Table
+    user_hashes: np.ndarray
     dead: pa.Table
-    duplicates: int
 
 
-def join_ids(log: pa.Table, users: pa.Table, items: pa.Table) -> Joined:
-    """Looks up users and items, puts rows in order and leaves repetitions out.
-
-    The same user, item and time (or user and item, if the log has no times) is a repetition: the
-    first in order of file and row stays.
+def hashed_ids(table: pa.Table, seed: int) -> pa.Table:
+    """Returns what a look-up needs of a checked table: its ids, and `HASH`, that of each.
 
     Args:
-        log: Checked interactions of whole users.
-        users: The checked users table.
-        items: The checked items table.
+        table: The checked users or items table.
+        seed: Of the hashes.
+    """
+    (id_name,) = {USER_ID, ITEM_ID} & set(table.column_names)
+    ids = table[id_name].combine_chunks()
+    return pa.table({id_name: ids, HASH: pa.array(id_hashes(ids, seed))})
+
+
+def look_up(log: pa.Table, users: pa.Table, items: pa.Table) -> Found:
+    """Replaces ids by rows of the tables, so that only numbers have to travel.
+
+    Args:
+        log: Checked interactions.
+        users: `hashed_ids` of the users table.
+        items: `hashed_ids` of the items table.
     """
     log = log.combine_chunks()
     rejections = Rejections(len(log))
@@ -52,14 +58,31 @@ def join_ids(log: pa.Table, users: pa.Table, items: pa.Table) -> Joined:
         rows[name] = pc.fill_null(found, -1).to_numpy().astype(np.int32)
         kind = "user" if id_name == USER_ID else "item"
         rejections.add(rows[name] < 0, f"the {kind} is not in the {kind}s table")
-    keys = [rows[USER_ROW], rows[ITEM_ROW]]
-    if TIMESTAMP in log.column_names:
-        keys.insert(1, log[TIMESTAMP].to_numpy())
+    good = log.drop([USER_ID, ITEM_ID]).filter(pa.array(rejections.ok))
+    hashes = []
+    for (name, of_rows), table in zip(rows.items(), (users, items), strict=True):
+        of_rows = of_rows[rejections.ok]
+        good = good.append_column(name, pa.array(of_rows))
+        hashes.append(table[HASH].to_numpy()[of_rows])
+    good = good.append_column(HASH, pa.array(pair_hashes(*hashes)))
+    return Found(good, hashes[0], rejections.dead(log))
+
+
+def in_order(log: pa.Table) -> tuple[pa.Table, int]:
+    """Puts rows in order and leaves repetitions out.
+
+    The same user, item and time (or user and item, if the log has no times) is a repetition: the
+    first in order of file and row stays.
+
+    Args:
+        log: All `Found.good` of some users, in any order.
+
+    Returns:
+        The rows by user, time, item, file and row; and the number of repetitions.
+    """
+    names = [n for n in (USER_ROW, TIMESTAMP, ITEM_ROW) if n in log.column_names]
+    keys = [log[name].to_numpy() for name in names]
     order = np.lexsort([log[ROW].to_numpy(), log[FILE].to_numpy(), *keys[::-1]])
-    order = order[rejections.ok[order]]
     repeated = np.zeros(len(order), bool)
     repeated[1:] = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
-    good = log.drop([USER_ID, ITEM_ID])
-    for name, values in rows.items():
-        good = good.append_column(name, pa.array(values))
-    return Joined(good.take(order[~repeated]), rejections.dead(log), int(repeated.sum()))
+    return log.take(order[~repeated]), int(repeated.sum())

@@ -106,24 +106,37 @@ def _assemble(
     pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: pathlib.Path
 ) -> None:
     num_shards = _num_shards(inputs.log)
+    tables_of = {USER_ID: inputs.users, ITEM_ID: inputs.items}
+    without_table = [id_name for id_name, table in tables_of.items() if table is None]
     history = config.features.history
     max_history = history.max_items if history else 0
     log = (
         pipeline
         | "Chunks of the log" >> beam.Create(inputs.log.chunks)
         | "Spread chunks" >> beam.Reshuffle()
-        | "Read log" >> _split(steps.ReadLog(inputs.log, config.seed, num_shards), USER_ID, ITEM_ID)
+        | "Read log" >> _split(steps.ReadLog(inputs.log, without_table), USER_ID, ITEM_ID)
     )
     users = _table(pipeline, inputs.users, "users", log[USER_ID])
     items = _table(pipeline, inputs.items, "items", log[ITEM_ID])
     tables = {"users": AsSingleton(users[GOOD]), "items": AsSingleton(items[GOOD])}
-    joined = (
-        log[GOOD]
-        | "Rows of a shard" >> beam.GroupByKey()
-        | "Join" >> _split(steps.JoinShard(), REPEATED, TIMES, **tables)
+    found = log[GOOD] | "Look ids up" >> _split(
+        steps.LookUp(num_shards),
+        **{
+            name: AsSingleton(table | f"Hash {name}" >> beam.Map(steps.hash_ids, config.seed))
+            for name, table in (("users", users[GOOD]), ("items", items[GOOD]))
+        },
     )
+    joined = (
+        found[GOOD]
+        | "Rows of a shard" >> beam.GroupByKey()
+        | "Order rows" >> _split(steps.OrderShard(config.split.by == "time"), REPEATED, TIMES)
+    )
+    times = joined[TIMES]
+    if config.split.by != "time":
+        # Without waiting for all rows to be in order, a worker goes on with those that it has.
+        times = pipeline | "No times" >> beam.Create([], reshuffle=False)
     thresholds = (
-        joined[TIMES]
+        times
         | "Merge times" >> beam.CombineGlobally(steps.merge_times)
         | "Find thresholds" >> beam.Map(steps.find_thresholds, config.split)
     )
@@ -146,7 +159,7 @@ def _assemble(
             shards=AsIter(shards),
             read=AsIter((log[READ], users[READ], items[READ]) | "Rows read" >> beam.Flatten()),
             repeated=AsIter(joined[REPEATED]),
-            dead=AsIter(_write_dead_letters(pipeline, inputs, out_dir, log, joined, users, items)),
+            dead=AsIter(_write_dead_letters(pipeline, inputs, out_dir, log, found, users, items)),
         )
     )
 

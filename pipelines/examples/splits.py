@@ -11,8 +11,12 @@ import pyarrow as pa
 from pipelines.config import SplitConfig
 from pipelines.examples.checks import PARTS, SPLIT
 from pipelines.examples.inputs import TIMESTAMP
-from pipelines.examples.joins import USER_ROW
-from towers.config import ITEM_ID, USER_ID
+
+USER_ROW, ITEM_ROW = "__user_row", "__item_row"
+"""Columns with the row of the users and items table that an interaction belongs to, int32."""
+
+HASH = "__hash"
+"""Column with a hash of user and item, uint64."""
 
 TRAIN, VALIDATION, TEST = range(len(PARTS))
 
@@ -25,17 +29,31 @@ class TimeThresholds:
     test: float
 
 
-def user_hashes(table: pa.Table, seed: int) -> np.ndarray:
-    """Returns a stable hash of the user, uint64 `[num_rows]`."""
-    users = table[USER_ID].to_numpy()
-    return pd.util.hash_array(users, hash_key=_hash_key(seed), categorize=True)
+def id_hashes(ids: pa.Array, seed: int) -> np.ndarray:
+    """Returns a stable hash of every id, uint64 `[num_ids]`.
+
+    Args:
+        ids: string `[num_ids]`.
+        seed: Other seeds give other hashes.
+    """
+    # SipHash wants a key of exactly 16 characters.
+    key = f"{seed % 10**16:016d}"
+    return pd.util.hash_array(ids.to_numpy(zero_copy_only=False), hash_key=key, categorize=False)
 
 
-def pair_hashes(table: pa.Table, seed: int) -> np.ndarray:
-    """Returns a stable hash of user and item, uint64 `[num_rows]`; repeats share theirs."""
-    frame = table.select([USER_ID, ITEM_ID]).to_pandas()
-    hashes = pd.util.hash_pandas_object(frame, index=False, hash_key=_hash_key(seed))
-    return hashes.to_numpy(np.uint64)
+def pair_hashes(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Returns a stable hash of user and item, uint64 `[num_rows]`; repeats share theirs.
+
+    It mixes the two as Python hashes a tuple.
+
+    Args:
+        users: uint64 `[num_rows]`, hashes of the users.
+        items: uint64 `[num_rows]`, hashes of the items.
+    """
+    first, second = np.uint64(1_000_003), np.uint64(1_000_003 + 82_520 + 4)
+    with np.errstate(over="ignore"):
+        mixed = ((np.uint64(0x345678) ^ users) * first ^ items) * second
+        return mixed + np.uint64(97_531)
 
 
 def time_thresholds(seconds: np.ndarray, counts: np.ndarray, split: SplitConfig) -> TimeThresholds:
@@ -100,7 +118,3 @@ def _latest(seconds: np.ndarray, counts: np.ndarray, wanted: int) -> float:
     later = counts[::-1].cumsum()
     enough = int(np.searchsorted(later, wanted))
     return float(seconds[::-1][min(enough, len(seconds) - 1)])
-
-
-def _hash_key(seed: int) -> str:
-    return f"{seed % 10**16:016d}"  # SipHash wants exactly 16 characters.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -20,13 +20,15 @@ from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import PARTS, check_interactions
 from pipelines.examples.histories import last_choices
 from pipelines.examples.inputs import GROUP, TIMESTAMP, Log, Table
-from pipelines.examples.joins import ITEM_ROW, USER_ROW, join_ids
+from pipelines.examples.joins import hashed_ids, in_order, look_up
+from pipelines.examples.record_files import shard_path, write_records
 from pipelines.examples.splits import (
+    HASH,
+    ITEM_ROW,
+    USER_ROW,
     TimeThresholds,
     assign_parts,
-    pair_hashes,
     time_thresholds,
-    user_hashes,
 )
 from pipelines.examples.summaries import (
     ShardReport,
@@ -37,12 +39,7 @@ from pipelines.examples.summaries import (
     write_summaries,
 )
 from pipelines.examples.tables import ids_table, load_table
-from pipelines.examples.tf_examples import (
-    encode_examples,
-    merge_examples,
-    shard_path,
-    write_records,
-)
+from pipelines.examples.tf_examples import encode_examples, merge_examples
 from pipelines.readers.chunks import Chunk
 from pipelines.readers.files import read_chunk
 from towers.config import FeaturesConfig
@@ -54,15 +51,20 @@ GOOD, DEAD, READ, REPEATED, TIMES = "good", "dead", "read", "repeated", "times"
 """Outputs of the steps: usable rows; `(input, dead letters)`; `(input, number of rows)`; number of
 repeated rows; counts of times."""
 
-_HASH, _EXAMPLE, _GROUP_CODE = "__hash", "example", "group_code"
+_EXAMPLE, _GROUP_CODE = "example", "group_code"
 _ROWS_PER_BATCH = 16_384
 
 
 class ReadLog(beam.DoFn):
-    """Chunks to the usable rows of every shard."""
+    """Chunks to their usable rows.
 
-    def __init__(self, log: Log, seed: int, num_shards: int) -> None:
-        self._log, self._seed, self._num_shards = log, seed, num_shards
+    Args:
+        log: What to read.
+        wanted_ids: Columns whose distinct values are an output, too.
+    """
+
+    def __init__(self, log: Log, wanted_ids: Collection[str]) -> None:
+        self._log, self._wanted_ids = log, wanted_ids
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
         """See the class."""
@@ -70,41 +72,54 @@ class ReadLog(beam.DoFn):
             checked = check_interactions(block, self._log, chunk)
             yield TaggedOutput(READ, ("interactions", len(block.table) + len(block.unreadable)))
             yield TaggedOutput(DEAD, ("interactions", to_bytes(checked.dead)))
-            for id_name in self._log.ids:
+            for id_name in self._wanted_ids:
                 ids = checked.good.select([id_name]).group_by(id_name).aggregate([])
                 yield TaggedOutput(id_name, to_bytes(ids))
-            yield from self._shards(checked.good)
+            yield to_bytes(checked.good)
 
-    def _shards(self, good: pa.Table) -> Iterator[tuple[int, bytes]]:
-        """Every shard gets a table, so that each one is written even if it is empty."""
-        good = good.append_column(_HASH, pa.array(pair_hashes(good, self._seed)))
-        shard = (user_hashes(good, self._seed) % self._num_shards).astype(np.int64)
+
+class LookUp(beam.DoFn):
+    """Usable rows to those with a known user and item, shard by shard."""
+
+    def __init__(self, num_shards: int) -> None:
+        self._num_shards = num_shards
+
+    def process(self, log: bytes, users: bytes, items: bytes) -> Iterator[Any]:
+        """See the class."""
+        found = look_up(from_bytes(log), from_bytes(users), from_bytes(items))
+        yield TaggedOutput(DEAD, ("interactions", to_bytes(found.dead)))
+        # Numbers of 16 bits are sorted in linear time.
+        shard = (found.user_hashes % self._num_shards).astype(np.uint16)
         order = np.argsort(shard, kind="stable")
-        bounds = np.searchsorted(shard[order], np.arange(self._num_shards + 1))
-        good = good.take(order)
+        bounds = np.searchsorted(shard[order], np.arange(self._num_shards + 1, dtype=np.uint16))
+        good = found.good.take(order)
+        # Every shard gets a table, so that each one is written even if it is empty.
         for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
             yield number, to_bytes(good.slice(start, end - start))
 
 
-class JoinShard(beam.DoFn):
-    """All rows of a shard to those with a known user and item, in order and without repetitions."""
+class OrderShard(beam.DoFn):
+    """All rows of a shard, in order and without repetitions.
 
-    def process(
-        self, shard: tuple[int, Iterable[bytes]], users: bytes, items: bytes
-    ) -> Iterator[Any]:
+    Args:
+        counts_times: Whether it counts how many of them are of which time.
+    """
+
+    def __init__(self, counts_times: bool) -> None:
+        self._counts_times = counts_times
+
+    def process(self, shard: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
         """See the class."""
         number, parts = shard
-        log = pa.concat_tables([from_bytes(part) for part in parts])
-        joined = join_ids(log, from_bytes(users), from_bytes(items))
-        yield number, to_bytes(joined.good)
-        yield TaggedOutput(DEAD, ("interactions", to_bytes(joined.dead)))
-        yield TaggedOutput(REPEATED, joined.duplicates)
-        if TIMESTAMP in joined.good.column_names:
-            yield TaggedOutput(TIMES, count_rows(joined.good[TIMESTAMP].to_numpy()))
+        log, repeated = in_order(pa.concat_tables([from_bytes(part) for part in parts]))
+        yield number, to_bytes(log)
+        yield TaggedOutput(REPEATED, repeated)
+        if self._counts_times:
+            yield TaggedOutput(TIMES, count_rows(log[TIMESTAMP].to_numpy()))
 
 
 class WriteShard(beam.DoFn):
-    """A joined shard to the example files of every part."""
+    """A shard to the example files of every part."""
 
     def __init__(
         self, split: SplitConfig, out_dir: pathlib.Path, num_shards: int, max_history: int
@@ -123,7 +138,7 @@ class WriteShard(beam.DoFn):
         number, log = shard[0], from_bytes(shard[1])
         catalogue = from_bytes(items)
         encoded = {USER_ROW: from_bytes(users)[_EXAMPLE], ITEM_ROW: catalogue[_EXAMPLE]}
-        hashes = log[_HASH].to_numpy()
+        hashes = log[HASH].to_numpy()
         parts = assign_parts(log, self._split, thresholds, hashes)
         # Neighbours in a file share a batch: by hash, a batch is a mixture of users.
         order = np.argsort(hashes, kind="stable")
@@ -139,6 +154,11 @@ class WriteShard(beam.DoFn):
             item_counts=count_rows(train[ITEM_ROW].to_numpy()),
             choices=to_bytes(last_choices(train, self._max_history)),
         )
+
+
+def hash_ids(table: bytes, seed: int) -> bytes:
+    """Returns what `LookUp` needs of a checked table."""
+    return to_bytes(hashed_ids(from_bytes(table), seed))
 
 
 def encode_table(table: bytes) -> bytes:
@@ -238,7 +258,7 @@ def finish(
     tables = {"users": from_bytes(users), "items": from_bytes(items)}
     reports = list(shards)
     write_summaries(out_dir, tables["users"], tables["items"], reports, features, slices)
-    written = {part: sum(r.written[part] for r in reports) for part in PARTS}
+    written = {part: sum(r.written[part].records for r in reports) for part in PARTS}
     letters, read = dict(dead), list(read)
     counts = {
         name: {

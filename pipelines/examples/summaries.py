@@ -21,6 +21,7 @@ from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
+from pipelines.examples.record_files import RecordFile
 from pipelines.readers.chunks import FILE, ROW
 from pipelines.slicing import divide
 from towers.config import (
@@ -34,13 +35,16 @@ from towers.config import (
 
 _MESSAGE_REASONS = 5
 
+_DENSE = 32
+"""Counting by place is faster than sorting for numbers up to so many times their count."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardReport:
     """What became of one shard.
 
     Attributes:
-        written: Part to number of examples.
+        written: Part to the file of its examples.
         user_counts: Row of the users table, code of the items' group and number of training
             examples, int64 `[3, n]`.
         item_counts: Row of the items table and number of training examples, int64 `[2, n]`.
@@ -48,14 +52,22 @@ class ShardReport:
             feature.
     """
 
-    written: dict[str, int]
+    written: dict[str, RecordFile]
     user_counts: np.ndarray
     item_counts: np.ndarray
     choices: bytes
 
 
 def count_rows(rows: np.ndarray) -> np.ndarray:
-    """Returns the distinct values and how often each occurs, int64 `[2, num_distinct]`."""
+    """Returns the distinct values, increasing, and how often each occurs, int64 `[2, distinct]`.
+
+    Args:
+        rows: Whole numbers `[num_rows]`.
+    """
+    if len(rows) and rows.min() >= 0 and rows.max() < _DENSE * len(rows):
+        counts = np.bincount(rows)
+        present = np.flatnonzero(counts)
+        return np.stack([present, counts[present]])
     return np.stack(np.unique(rows, return_counts=True)).astype(np.int64)
 
 
@@ -79,8 +91,8 @@ def write_summaries(
 ) -> None:
     """Writes what describes the examples.
 
-    That is `catalogue.parquet`, `users.parquet`, `vocabularies/`, `groups.json` and
-    `positives.json`: training examples of every group in every slice.
+    That is `catalogue.parquet`, `users.parquet`, `vocabularies/`, `groups.json`, `positives.json`,
+    training examples of every group in every slice, and `shards.json`, what the files hold.
 
     Args:
         folder: Where.
@@ -112,6 +124,9 @@ def write_summaries(
             pq.write_table(_vocabulary(table[column], counts), path)
     write_json(folder / "groups.json", _group_shares(items, item_counts))
     write_json(folder / "positives.json", _positives(users, by_group, groups, slices))
+    files = sorted((f for r in reports for f in r.written.values()), key=lambda f: f.name)
+    shards_of = {f.name: {"records": f.records, "sha256": f.sha256} for f in files}
+    write_json(folder / "shards.json", shards_of)
 
 
 def write_dead_letters(path: pathlib.Path, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:

@@ -1,15 +1,10 @@
-"""Arrow tables as serialized `tf.Example`s in shard files that are complete if they are there."""
+"""Arrow tables as serialized `tf.Example`s."""
 
 from __future__ import annotations
-
-import pathlib
-import uuid
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 
@@ -42,35 +37,6 @@ def merge_examples(*parts: pa.Array) -> pa.Array:
         Binary `[num_rows]`.
     """
     return pc.binary_join_element_wise(*parts, b"")
-
-
-def shard_path(folder: pathlib.Path, part: str, shard: int, num_shards: int) -> pathlib.Path:
-    """Returns the name of a shard: `train-00003-of-00008.tfrecord.gz`."""
-    return folder / f"{part}-{shard:05d}-of-{num_shards:05d}.tfrecord.gz"
-
-
-def write_records(path: pathlib.Path, batches: Iterable[pa.Array]) -> int:
-    """Writes a gzipped TFRecord file.
-
-    Writing again, as a runner does that retries or runs a bundle twice, replaces the file.
-
-    Args:
-        path: The file.
-        batches: Binary arrays of records.
-
-    Returns:
-        Number of records.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    options = tf.io.TFRecordOptions("GZIP", compression_level=1)
-    written = 0
-    with tf.io.TFRecordWriter(str(temporary), options) as writer:
-        for batch in batches:
-            for record in batch.to_numpy(zero_copy_only=False):
-                writer.write(record)
-            written += len(batch)
-    temporary.replace(path)
-    return written
 
 
 def _encode_feature(name: str, column: pa.ChunkedArray) -> pa.Array:

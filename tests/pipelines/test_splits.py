@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import SplitConfig
-from pipelines.examples.joins import USER_ROW, join_ids
-from pipelines.examples.splits import assign_parts, pair_hashes, time_thresholds, user_hashes
+from pipelines.examples.joins import hashed_ids, in_order, look_up
+from pipelines.examples.splits import (
+    USER_ROW,
+    assign_parts,
+    id_hashes,
+    pair_hashes,
+    time_thresholds,
+)
 from pipelines.readers.chunks import FILE, ROW
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -70,20 +76,20 @@ def test_hash_split_follows_the_place_in_the_unit_interval():
 
 def test_hashes_are_stable_and_differ_by_seed():
     """The expected numbers pin them: a change would move data between training and test."""
-    table = pa.table({"user_id": ["u1", "u1", "u2"], "item_id": ["i1", "i1", "i1"]})
-    pairs = pair_hashes(table, 42)
-    assert pairs[0] == pairs[1] != pairs[2]
-    assert (pairs != pair_hashes(table, 43)).all()
-    assert user_hashes(table, 42)[::2].tolist() == [3609983857535664567, 8172831378312741367]
-    assert pairs[::2].tolist() == [4602994810130078231, 4689063650868355927]
+    users, item = pa.array(["u1", "u2"]), pa.array(["i1", "i1"])
+    hashes = id_hashes(users, 42)
+    assert hashes.tolist() == [3609983857535664567, 8172831378312741367]
+    assert (hashes != id_hashes(users, 43)).all()
+    pairs = pair_hashes(hashes, id_hashes(item, 42))
+    assert pairs.tolist() == [4602994810130078231, 4689063650868355927]
 
 
 def test_hash_shares_are_close_to_those_asked_for():
     """Of 40,000 pairs 10 % is 4,000 with a standard deviation of 60."""
-    pairs = {"user_id": np.repeat(np.arange(200), 200), "item_id": np.tile(np.arange(200), 200)}
-    table = pa.table({name: pa.array(v.astype(str)) for name, v in pairs.items()})
+    ids = id_hashes(pa.array(np.arange(200).astype(str)), 1)
+    hashes = pair_hashes(np.repeat(ids, 200), np.tile(ids, 200))
     split = SplitConfig(by="hash", validation=0.1, test=0.1)
-    counts = np.bincount(assign_parts(table, split, None, pair_hashes(table, 1)))
+    counts = np.bincount(assign_parts(pa.table({}), split, None, hashes))
     np.testing.assert_allclose(counts, [32_000, 4_000, 4_000], atol=300)
 
 
@@ -92,7 +98,8 @@ def _log(rows):
     return pa.table(list(map(list, zip(*rows, strict=True))), names=names)
 
 
-_USERS, _ITEMS = pa.table({"user_id": ["u1", "u2"]}), pa.table({"item_id": ["i1", "i2"]})
+_USERS = hashed_ids(pa.table({"user_id": ["u1", "u2"]}), 1)
+_ITEMS = hashed_ids(pa.table({"item_id": ["i1", "i2"]}), 1)
 _ROWS = [
     ("u2", "i1", 5, 0, 1),
     ("u1", "i2", 7, 0, 2),
@@ -107,10 +114,11 @@ _ROWS = [
 @settings(deadline=None)
 @given(st.permutations(_ROWS))
 def test_join_orders_rows_and_drops_repetitions_whatever_order_they_come_in(rows):
-    joined = join_ids(_log(rows), _USERS, _ITEMS)
-    assert [(r[FILE], r[ROW]) for r in joined.good.to_pylist()] == [(1, 2), (0, 3), (0, 2), (0, 1)]
-    assert joined.duplicates == 1
-    reasons = {r[ROW]: r["reason"] for r in joined.dead.to_pylist()}
+    found = look_up(_log(rows), _USERS, _ITEMS)
+    ordered, repeated = in_order(found.good)
+    assert [(r[FILE], r[ROW]) for r in ordered.to_pylist()] == [(1, 2), (0, 3), (0, 2), (0, 1)]
+    assert repeated == 1
+    reasons = {r[ROW]: r["reason"] for r in found.dead.to_pylist()}
     assert reasons == {
         3: "the user is not in the users table",
         4: "the item is not in the items table",
@@ -118,6 +126,7 @@ def test_join_orders_rows_and_drops_repetitions_whatever_order_they_come_in(rows
 
 
 def test_without_times_a_pair_counts_once():
-    joined = join_ids(_log(_ROWS).drop(["timestamp"]), _USERS, _ITEMS)
-    assert len(joined.good) == 3
-    assert joined.duplicates == 2
+    found = look_up(_log(_ROWS).drop(["timestamp"]), _USERS, _ITEMS)
+    ordered, repeated = in_order(found.good)
+    assert len(ordered) == 3
+    assert repeated == 2

@@ -1,15 +1,9 @@
 """Serialized examples and their files."""
 
 import pyarrow as pa
-import pytest
 import tensorflow as tf
 
-from pipelines.examples.tf_examples import (
-    encode_examples,
-    merge_examples,
-    shard_path,
-    write_records,
-)
+from pipelines.examples.tf_examples import encode_examples, merge_examples
 
 
 def _parse(record):
@@ -61,26 +55,3 @@ def test_merged_examples_have_all_features_for_every_parser():
 def test_encoding_gives_the_same_bytes_every_time():
     table = pa.table({name: ["x"] for name in "abcdefghij"})
     assert len({encode_examples(table)[0].as_py() for _ in range(20)}) == 1
-
-
-def test_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
-    path = shard_path(tmp_path, "train", 3, 8)
-    assert path.name == "train-00003-of-00008.tfrecord.gz"
-    assert write_records(path, [pa.array([b"old"])]) == 1
-    assert write_records(path, [pa.array([b"a", b""]), pa.array([b"c"])]) == 3
-    found = [r.numpy() for r in tf.data.TFRecordDataset(str(path), "GZIP")]
-    assert found == [b"a", b"", b"c"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failed_write_leaves_the_file_as_it_was(tmp_path):
-    path = tmp_path / "t.tfrecord.gz"
-    write_records(path, [pa.array([b"old"])])
-
-    def fail():
-        yield pa.array([b"new"])
-        raise RuntimeError("worker lost")
-
-    with pytest.raises(RuntimeError):
-        write_records(path, fail())
-    assert [r.numpy() for r in tf.data.TFRecordDataset(str(path), "GZIP")] == [b"old"]
