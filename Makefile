@@ -46,6 +46,7 @@ format: install-test ## Format the code
 bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder of MovieLens
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.example_building
 	$(BIN)/python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png
 	$(BIN)/python -m benchmarks.movielens --data $(DATA)
 	$(if $(wildcard $(PROTOCOL)),$(BIN)/python -m benchmarks.movielens_protocol \
