@@ -78,8 +78,8 @@ def sweep(
 
     In the table, `strength` is a regularizer's weight, the bonus, or the ratio that bonuses per
     slice are tuned to; `furthest` is the ratio in the slice of the users where it is furthest from
-    1; and `against` a bonus is the change less that of the bonus with the same ratio there, if one
-    close to it was tried. The bonus's cost is taken as exact: intervals are those of the
+    1; and `against` a bonus is the change less that of the cheapest bonus that brings this ratio as
+    close to 1, if one does. The bonus's cost is taken as exact: intervals are those of the
     regularizer's change, for other users, not for other trainings.
 
     Prints the table and writes `frontier.json`, `frontier.csv` and `frontier.png` into

@@ -115,8 +115,8 @@ class SweepConfig(Settings):
     no labels, but to know of every user who asks in which slice they are."""
 
     bonus_ratios: list[Positive] = Field(default=[0.7, 0.8, 0.9, 1.0], min_length=1)
-    """Exposure ratios that the bonuses per slice are tuned to. A regularizer is compared between
-    two bonuses whose ratios are close to each other alone: leave no wide gaps."""
+    """Exposure ratios that the bonuses per slice are tuned to. A regularizer is compared with the
+    cheapest bonus that comes as close to parity, and bonuses need no training: try many."""
 
     @model_validator(mode="after")
     def _check_points(self) -> SweepConfig:

@@ -8,8 +8,6 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipelines.config import RunConfig
 from pipelines.report.wording import find
 from pipelines.sweep.config import BONUS, BONUS_PER_SLICE, SweepConfig
@@ -18,9 +16,6 @@ from pipelines.sweep.points import Point
 
 BONUSES = (BONUS, BONUS_PER_SLICE)
 """Lines that a regularizer is compared with."""
-
-_WIDEST_GAP = 0.12
-"""Cost grows faster than exposure: between bonuses further apart, a straight line overstates it."""
 
 _NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
 """The change of the model without a regularizer."""
@@ -44,12 +39,11 @@ def frontier(
         - `ratio`, the group's exposure ratio over all users, and `worst`, that of the slice where
           it is furthest from 1 (see `from_parity`), with its `slice` and `value`;
         - `against`, for the lines `bonus` and `bonus_per_slice`: by how much the change of NDCG of
-          a regularizer is above that of the bonus with the same worst ratio, interpolated between
-          the two bonuses tried around it; None where there are none, or their ratios are more than
-          0.12 apart. The interval is that of the regularizer's change alone, and the bonus's is
-          taken as exact; it holds for other users, not for other trainings. Bonuses per slice are
-          tuned on the lists that are measured, and know every user's slice: no comparison is
-          harder.
+          a regularizer is above that of the cheapest bonus that was tried whose worst ratio is at
+          least as close to 1; None where no bonus comes as close. The interval is that of the
+          regularizer's change alone, and the bonus's is taken as exact; it holds for other users,
+          not for other trainings. Bonuses per slice are tuned on the lists that are measured, and
+          know every user's slice: no comparison is harder.
 
         Figures are as in `pipelines.audit.figures`; None where a slice has too few users.
     """
@@ -135,24 +129,16 @@ def _against(
     change, ratio = find(entry, "change", metric), find(entry, "worst", "ratio", "value")
     if entry["kind"] != "regularizer" or change is None or ratio is None:
         return None
-    cost = _cost_at(ratio, bonuses, metric)
-    if cost is None:
+    as_close = [
+        cost["value"]
+        for bonus in bonuses
+        if (reached := find(bonus, "worst", "ratio", "value")) is not None
+        and from_parity(reached) <= from_parity(ratio)
+        and (cost := find(bonus, "change", metric)) is not None
+    ]
+    if not as_close:
         return None
-    return {end: change[end] - cost for end in ("value", "low", "high")}
-
-
-def _cost_at(ratio: float, line: Sequence[Mapping[str, Any]], metric: str) -> float | None:
-    """The change of a line where its worst ratio is `ratio`; None if it is not known close by."""
-    known = sorted(
-        (p["worst"]["ratio"]["value"], p["change"][metric]["value"])
-        for p in line
-        if p["worst"]["ratio"] and p["change"][metric]
-    )
-    ratios, changes = np.array(known).reshape(-1, 2).T
-    below, above = ratios[ratios <= ratio], ratios[ratios >= ratio]
-    if not len(below) or not len(above) or above[0] - below[-1] > _WIDEST_GAP:
-        return None
-    return float(np.interp(ratio, ratios, changes))
+    return {end: change[end] - max(as_close) for end in ("value", "low", "high")}
 
 
 def _row(entry: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ _VERDICTS = {
     "better": "cost less",
     "same": "no clear difference",
     "worse": "cost more",
-    "beyond": "no bonus that was tried is close enough",
+    "beyond": "come closer than any of them",
     "idle": "do not bring the ratio closer to 1",
     "diverged": "diverged",
     "unmeasured": "not measured",
@@ -80,7 +80,7 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
             if verdict in judged
         ]
         sentences.append(
-            f"Against {_COMPARISONS[bonus]} with the same ratio in the slice furthest from 1 – "
+            f"Against {_COMPARISONS[bonus]} that brings the slice furthest from 1 as close to it – "
             f"{'; '.join(parts)}."
         )
     return sentences
