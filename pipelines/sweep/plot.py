@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from pipelines.report.wording import find, measure_name
 from pipelines.sweep.frontier import lines_of
+from pipelines.sweep.parity import from_parity
 
 _INK, _MUTED, _RULE, _PAPER, _BAND = "#1c1f22", "#5a6168", "#dadcd7", "#fdfdfb", "#e3efe6"
 # Told apart with every kind of colour vision: Okabe and Ito, "Color Universal Design", 2008, less
@@ -30,6 +31,9 @@ Place = Callable[[Mapping[str, Any]], float | None]
 def plot_frontier(found: Mapping[str, Any], path: pathlib.Path) -> None:
     """Draws the change of NDCG over the worst ratio, and over that of all users.
 
+    A worst ratio above 1 is drawn where its inverse is: a line that goes on from too little
+    exposure to too much does not pass through parity, but turns back.
+
     Args:
         found: What `frontier.frontier` returned.
         path: The PNG to write.
@@ -39,7 +43,7 @@ def plot_frontier(found: Mapping[str, Any], path: pathlib.Path) -> None:
     figure = Figure(figsize=(11, 6.2), dpi=150, facecolor=_PAPER)
     panels = figure.subplots(1, 2)
     places: list[tuple[str, Place]] = [
-        ("in the slice furthest from 1", lambda point: find(point, "worst", "ratio", "value")),
+        ("in the slice furthest from 1, or its inverse", _closeness),
         ("of all users", lambda point: find(point, "ratio", "value")),
     ]
     for axes, (whose, place) in zip(panels, places, strict=True):
@@ -62,6 +66,12 @@ def plot_frontier(found: Mapping[str, Any], path: pathlib.Path) -> None:
     rows = -(-len(labels) // 4)
     figure.tight_layout(rect=(0, 0.03 + 0.035 * rows, 1, 0.98))
     figure.savefig(path)
+
+
+def _closeness(point: Mapping[str, Any]) -> float | None:
+    """The worst ratio or its inverse, whichever is below 1."""
+    ratio = find(point, "worst", "ratio", "value")
+    return None if ratio is None else 1 - from_parity(ratio)
 
 
 def _limit(axes: Axes, points: Sequence[Mapping[str, Any]], metric: str, place: Place) -> None:
