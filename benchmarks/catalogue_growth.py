@@ -18,6 +18,7 @@ import time
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from fairness_losses.config import FairnessConfig
 from towers.batches import epochs_of
@@ -137,8 +138,8 @@ def _draw(
     ):
         for (name, values), marker in zip(found.items(), "os^", strict=True):
             axes.plot(sizes, [value[part] for value in values], marker=marker, label=name)
-        axes.set(xscale="log", xlabel="items in the catalogue", ylabel=unit)
-        axes.set_ylim(bottom=0)
+        axes.set(xscale="log", yscale="log", xlabel="items in the catalogue", ylabel=unit)
+        axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.grid(alpha=0.3)
     figure.axes[0].legend(frameon=False)
     figure.savefig(path)
