@@ -66,7 +66,7 @@ def build_examples(
     runner = _runner(pipeline_args)
     inputs = plan_inputs(config, source_dir)
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(pipeline_args)))
-    _assemble(pipeline, config, inputs, out_dir)
+    assemble(pipeline, config, inputs, out_dir)
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:
@@ -102,9 +102,13 @@ def _input_error(error: Exception) -> InvalidInputError | None:
     return InvalidInputError(message.group(1)) if message else None
 
 
-def _assemble(
+def assemble(
     pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: pathlib.Path
 ) -> None:
+    """Adds all steps to a pipeline; arguments are as in `build_examples` and `plan_inputs`.
+
+    While it runs, its counters say what became of the rows, such as `interactions_dead`.
+    """
     num_shards = _num_shards(inputs.log)
     tables_of = {USER_ID: inputs.users, ITEM_ID: inputs.items}
     without_table = [id_name for id_name, table in tables_of.items() if table is None]

@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines.config import SliceConfig, SplitConfig
@@ -44,6 +45,9 @@ from pipelines.readers.chunks import Chunk
 from pipelines.readers.files import read_chunk
 from towers.config import FeaturesConfig
 
+METRICS = "fairtowers.examples"
+"""Namespace of the pipeline's counters."""
+
 INPUTS = ("interactions", "users", "items")
 """Names of the inputs."""
 
@@ -53,6 +57,11 @@ repeated rows; counts of times."""
 
 _EXAMPLE, _GROUP_CODE = "example", "group_code"
 _ROWS_PER_BATCH = 16_384
+
+
+def _count(name: str, what: str, rows: int) -> None:
+    """Adds to a counter of the pipeline, which a runner shows while it runs."""
+    Metrics.counter(METRICS, f"{name}_{what}").inc(rows)
 
 
 class ReadLog(beam.DoFn):
@@ -70,7 +79,10 @@ class ReadLog(beam.DoFn):
         """See the class."""
         for block in read_chunk(chunk, self._log.columns):
             checked = check_interactions(block, self._log, chunk)
-            yield TaggedOutput(READ, ("interactions", len(block.table) + len(block.unreadable)))
+            rows = len(block.table) + len(block.unreadable)
+            _count("interactions", READ, rows)
+            _count("interactions", DEAD, len(checked.dead))
+            yield TaggedOutput(READ, ("interactions", rows))
             yield TaggedOutput(DEAD, ("interactions", to_bytes(checked.dead)))
             for id_name in self._wanted_ids:
                 ids = checked.good.select([id_name]).group_by(id_name).aggregate([])
@@ -87,6 +99,7 @@ class LookUp(beam.DoFn):
     def process(self, log: bytes, users: bytes, items: bytes) -> Iterator[Any]:
         """See the class."""
         found = look_up(from_bytes(log), from_bytes(users), from_bytes(items))
+        _count("interactions", DEAD, len(found.dead))
         yield TaggedOutput(DEAD, ("interactions", to_bytes(found.dead)))
         # Numbers of 16 bits are sorted in linear time.
         shard = (found.user_hashes % self._num_shards).astype(np.uint16)
@@ -112,6 +125,7 @@ class OrderShard(beam.DoFn):
         """See the class."""
         number, parts = shard
         log, repeated = in_order(pa.concat_tables([from_bytes(part) for part in parts]))
+        _count("interactions", REPEATED, repeated)
         yield number, to_bytes(log)
         yield TaggedOutput(REPEATED, repeated)
         if self._counts_times:
@@ -147,6 +161,7 @@ class WriteShard(beam.DoFn):
             examples = _examples(log.take(order[parts[order] == part]), encoded)
             path = shard_path(self._out_dir, name, number, self._num_shards)
             written[name] = write_records(path, examples)
+            _count("interactions", f"written_{name}", written[name].records)
         train = log.filter(pa.array(parts == PARTS.index("train")))
         yield ShardReport(
             written,
@@ -193,9 +208,12 @@ class ReadTable(beam.DoFn):
     def process(self, plan: Table) -> Iterator[Any]:
         """See the class."""
         checked = load_table(plan)
+        rows = len(checked.good) + len(checked.dead)
+        _count(plan.name, READ, rows)
+        _count(plan.name, DEAD, len(checked.dead))
         yield to_bytes(checked.good)
         yield TaggedOutput(DEAD, (plan.name, to_bytes(checked.dead)))
-        yield TaggedOutput(READ, (plan.name, len(checked.good) + len(checked.dead)))
+        yield TaggedOutput(READ, (plan.name, rows))
 
 
 class TableOfIds(beam.DoFn):

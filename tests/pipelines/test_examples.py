@@ -2,16 +2,34 @@
 
 import json
 import pathlib
+from collections import Counter
 
+import apache_beam as beam
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from small_log import build, config, examples, pairs, records, rows, write_files, write_gzip
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from small_log import (
+    ITEMS,
+    LOG,
+    build,
+    config,
+    examples,
+    pairs,
+    records,
+    rows,
+    write_files,
+    write_gzip,
+)
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
+from pipelines.examples.inputs import plan_inputs
+from pipelines.examples.pipeline import assemble
+from pipelines.examples.steps import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +208,33 @@ def _dead(out: pathlib.Path, name: str) -> list[tuple]:
     lines = (out / "dead_letter" / f"{name}.jsonl").read_text().splitlines()
     letters = [json.loads(line) for line in lines]
     return [(d["row"], d["reason"], d.get("user_id"), d.get("item_id")) for d in letters]
+
+
+def test_counters_of_the_pipeline_are_the_counts(tmp_path):
+    """A repetition, a row without a user, one of an unknown item, and an item without an id."""
+    log = LOG + "u1,i1,100\n,i1,100\nu1,i9,100\n"
+    run = config(write_files(tmp_path, log, items=ITEMS + ",men,a,1999,\n"))
+    (tmp_path / "out").mkdir()
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    assemble(pipeline, run, plan_inputs(run, None), tmp_path / "out")
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
+    found: Counter[str] = Counter()
+    for each in counters:  # One per step: rows die where they are read, and where they are joined.
+        found[each.key.metric.name] += each.committed
+    assert found == {
+        "interactions_read": 8,
+        "interactions_dead": 2,
+        "interactions_repeated": 1,
+        "interactions_written_train": 3,
+        "interactions_written_validation": 1,
+        "interactions_written_test": 1,
+        "users_read": 3,
+        "users_dead": 0,
+        "items_read": 4,
+        "items_dead": 1,
+    }
 
 
 def test_dead_letters_hold_no_values_of_sensitive_columns(tmp_path):
