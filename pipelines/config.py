@@ -160,7 +160,8 @@ class ValidationConfig(Settings):
     first run infers one, and later runs in the same folder are checked against it."""
     min_positives: int = Field(default=0, ge=0)
     """Training examples that every group should have in every slice; the run stops where there are
-    fewer. `unknown` groups and slices may have any number. 0 for no rule."""
+    fewer. `unknown` groups and slices may have any number. 0 for no rule. Needs `groups` and
+    `slices`."""
     max_rows: int = Field(default=200_000, ge=1)
     """Statistics are computed over at most about this many examples of each part."""
 
@@ -193,7 +194,7 @@ class RunConfig(Settings):
     """What group an item belongs to. Without it nothing is regularized and only quality is
     audited."""
     slices: list[SliceConfig] = []
-    """How users are divided in the audit."""
+    """How users are divided in counts and in the audit."""
     sensitive: list[str] = []
     """Columns that no tower may see, besides those of `groups` and `slices`, which always are."""
     split: SplitConfig = SplitConfig()
@@ -240,6 +241,8 @@ class RunConfig(Settings):
         self._check_slices()
         self._check_fairness_slices()
         self._check_sweep()
+        if self.validation.min_positives and not (self.groups and self.slices):
+            raise ValueError("`validation.min_positives` needs `groups` and `slices`: give both.")
         if self.data.dataset == "files":
             if self.groups and self.data.items is None:
                 raise ValueError("`groups` are columns of the items table: give `data.items`.")

@@ -157,9 +157,14 @@ class Run:
         self.directory.required("schema", "validate")
         for variant in self.variants:
             fairness = variant_fairness(config, variant) if config.groups else None
+            settings = model_settings(config, fairness)
+            if variant == BASELINE and not self._is_current(
+                f"{variant}/model", settings, ["examples"]
+            ):
+                self._check_regularizer()
             self._build(
                 f"{variant}/model",
-                model_settings(config, fairness),
+                settings,
                 ["examples"],
                 functools.partial(self._train, variant, fairness),
                 resumes=True,
@@ -284,8 +289,6 @@ class Run:
         from towers.training import train
 
         config = self.config
-        if variant == BASELINE and config.groups and config.fairness.weight > 0:
-            self._check_regularizer()
         shown = ["retrieval_loss", f"val_ndcg@{max(config.training.evaluate_at)}"]
         bar = ProgressBar(f"{variant}/model", shown, self._console)
         history = train(
@@ -299,8 +302,10 @@ class Run:
         from towers.training_data import TrainingData
 
         config = self.config
-        data = TrainingData.load(config.model, self._path("examples"))
-        build_regularizer(config.fairness, config.training, data)
+        if config.groups and config.fairness.weight > 0:
+            data = TrainingData.load(config.model, self._path("examples"))
+            fairness = variant_fairness(config, config.fairness.regularizer)
+            build_regularizer(fairness, config.training, data)
 
     def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from towers.exported_tower import ExportedTower

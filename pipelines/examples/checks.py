@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.examples.inputs import TIMESTAMP, Log
-from pipelines.readers.chunks import FILE, ROW, Block, Chunk
-from pipelines.readers.files import format_of
+from pipelines.readers.chunks import FILE, ROW, Block
 from towers.config import ITEM_ID, USER_ID
 
 SPLIT = "split"
@@ -96,21 +95,20 @@ def dead_letters(columns: Mapping[str, object]) -> pa.Table:
     )
 
 
-def unreadable_rows(block: Block, chunk: Chunk) -> pa.Table:
+def unreadable_rows(block: Block, file: int) -> pa.Table:
     """Returns the rows of a block that could not be taken apart as dead letters."""
     count = len(block.unreadable)
-    reason = format_of(chunk.path).unreadable
-    columns = {FILE: [chunk.file] * count, ROW: block.unreadable, REASON: [reason] * count}
+    columns = {FILE: [file] * count, ROW: block.unreadable, REASON: [block.reason] * count}
     return dead_letters(columns)
 
 
-def check_interactions(block: Block, log: Log, chunk: Chunk) -> Checked:
+def check_interactions(block: Block, log: Log, file: int) -> Checked:
     """Checks rows of the log.
 
     Args:
         block: The rows.
         log: Names of the columns.
-        chunk: Where they are from.
+        file: Number of the file.
 
     Returns:
         Usable rows with `user_id`, `item_id` (string), `timestamp` (int64 seconds, if the log has
@@ -139,7 +137,7 @@ def check_interactions(block: Block, log: Log, chunk: Chunk) -> Checked:
         rejections.add(part < 0, f"`{log.split}` is not train, validation or test")
         columns[SPLIT] = pa.array(part.astype(np.int8))
     checked = pa.table(columns)
-    dead = pa.concat_tables([rejections.dead(checked), unreadable_rows(block, chunk)])
+    dead = pa.concat_tables([rejections.dead(checked), unreadable_rows(block, file)])
     return Checked(checked.filter(pa.array(rejections.ok)), dead)
 
 

@@ -34,18 +34,15 @@ class Input:
 
     Attributes:
         name: `interactions`, `users` or `items`.
+        files: The files, sorted; `chunks.FILE` counts in this list.
         chunks: What to read.
         ids: Name in the examples (`user_id`, `item_id`) to column of the files.
     """
 
     name: str
+    files: tuple[str, ...]
     chunks: tuple[Chunk, ...]
     ids: dict[str, str]
-
-    @property
-    def files(self) -> list[str]:
-        """The files, sorted; `readers.FILE` counts in this list."""
-        return list({c.file: c.path for c in self.chunks}.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +171,8 @@ def _plan_log(config: RunConfig, source_dir: pathlib.Path | None) -> Log:
         needed[timestamp] = "data.interactions.timestamp"
     if split:
         needed[split] = "split.column"
-    for file in files:
-        check_columns(file, needed)
-    return Log("interactions", tuple(plan_chunks(files)), ids, timestamp, split)
+    check_columns(files, needed)
+    return Log("interactions", tuple(files), tuple(plan_chunks(files)), ids, timestamp, split)
 
 
 def _plan_table(
@@ -198,10 +194,10 @@ def _plan_table(
         **{f.column: f"features.{tower}" for f in columns},
         source.id: f"data.{name}.id",
     }
-    for file in files:
-        check_columns(file, needed)
+    check_columns(files, needed)
     ids = {id_name: source.id}
-    return Table(name, tuple(plan_chunks(files)), ids, columns, slices, groups)
+    chunks = tuple(plan_chunks(files))
+    return Table(name, tuple(files), chunks, ids, columns, slices, groups)
 
 
 def _check_features(

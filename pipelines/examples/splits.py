@@ -44,7 +44,7 @@ def id_hashes(ids: pa.Array, seed: int) -> np.ndarray:
 def pair_hashes(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Returns a stable hash of user and item, uint64 `[num_rows]`; repeats share theirs.
 
-    It mixes the two as Python hashes a tuple.
+    It mixes the two as pandas hashes the columns of a row, and as Python once hashed tuples.
 
     Args:
         users: uint64 `[num_rows]`, hashes of the users.

@@ -78,7 +78,7 @@ class ReadLog(beam.DoFn):
     def process(self, chunk: Chunk) -> Iterator[Any]:
         """See the class."""
         for block in read_chunk(chunk, self._log.columns):
-            checked = check_interactions(block, self._log, chunk)
+            checked = check_interactions(block, self._log, chunk.file)
             rows = len(block.table) + len(block.unreadable)
             _count("interactions", READ, rows)
             _count("interactions", DEAD, len(checked.dead))

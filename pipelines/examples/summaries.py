@@ -103,11 +103,7 @@ def write_summaries(
         slices: The divisions of the users.
     """
     reports = list(shards)
-    groups = group_codes(items)[0]
-    by_group = np.zeros((len(users), len(groups)), np.int64)
-    for report in reports:
-        by_group[report.user_counts[0], report.user_counts[1]] += report.user_counts[2]
-    user_counts = by_group.sum(axis=1)
+    user_counts = _total((r.user_counts[[0, 2]] for r in reports), len(users))
     item_counts = _total((r.item_counts for r in reports), len(items))
     frequency = pa.array(item_counts)
     pq.write_table(items.add_column(2, FREQUENCY, frequency), folder / "catalogue.parquet")
@@ -123,7 +119,7 @@ def write_summaries(
             path = folder / "vocabularies" / f"{column}.parquet"
             pq.write_table(_vocabulary(table[column], counts), path)
     write_json(folder / "groups.json", _group_shares(items, item_counts))
-    write_json(folder / "positives.json", _positives(users, by_group, groups, slices))
+    write_json(folder / "positives.json", _positives(users, items, reports, slices))
     files = sorted((f for r in reports for f in r.written.values()), key=lambda f: f.name)
     shards_of = {f.name: {"records": f.records, "sha256": f.sha256} for f in files}
     write_json(folder / "shards.json", shards_of)
@@ -226,7 +222,7 @@ def _numbered_columns(features: Sequence[Feature]) -> set[str]:
 def _total(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
     total = np.zeros(num_rows, np.int64)
     for rows, values in counts:
-        total[rows] += values
+        np.add.at(total, rows, values)
     return total
 
 
@@ -247,21 +243,33 @@ def _vocabulary(column: pa.ChunkedArray, counts: np.ndarray) -> pa.Table:
 
 
 def _positives(
-    users: pa.Table, by_group: np.ndarray, groups: Sequence[str], slices: Sequence[SliceConfig]
+    users: pa.Table,
+    items: pa.Table,
+    reports: Sequence[ShardReport],
+    slices: Sequence[SliceConfig],
 ) -> dict[str, Any]:
     """Per slice and value the users with training examples, and these per group of the items."""
-    active = by_group.sum(axis=1) > 0
-    cells = divide(users[USER_ID].combine_chunks(), users, slices)
-    return {
-        name: {
+    groups = group_codes(items)[0]
+    user, group, count = np.concatenate(
+        [np.zeros((3, 0), np.int64), *(report.user_counts for report in reports)], axis=1
+    )
+    active = np.unique(user)
+    positives: dict[str, Any] = {}
+    for name, of_slice in divide(users[USER_ID].combine_chunks(), users, slices).slices.items():
+        cell_of_user = np.zeros(len(users), np.int64)
+        for cell, rows in enumerate(of_slice.values()):
+            cell_of_user[rows] = cell
+        counts = np.zeros((len(of_slice), len(groups)), np.int64)
+        np.add.at(counts, (cell_of_user[user], group), count)
+        num_users = np.bincount(cell_of_user[active], minlength=len(of_slice))
+        positives[name] = {
             value: {
-                "users": int(active[rows].sum()),
-                "positives": dict(zip(groups, by_group[rows].sum(axis=0).tolist(), strict=True)),
+                "users": int(num_users[cell]),
+                "positives": dict(zip(groups, counts[cell].tolist(), strict=True)),
             }
-            for value, rows in of_slice.items()
+            for cell, value in enumerate(of_slice)
         }
-        for name, of_slice in cells.slices.items()
-    }
+    return positives
 
 
 def _group_shares(items: pa.Table, item_counts: np.ndarray) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pipelines.examples.checks import (
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX, Table
 from pipelines.readers.chunks import FILE, ROW
 from pipelines.readers.files import read_chunk
-from pipelines.readers.types import concatenate
+from pipelines.readers.types import TypesDifferError, concatenate
 from towers.config import (
     ITEM_ID,
     CategoricalFeature,
@@ -48,8 +48,8 @@ def load_table(plan: Table) -> Checked:
         InvalidInputError: A file is damaged, or a column is of a type that cannot be what the
             configuration says.
     """
-    blocks = [(b, c) for c in plan.chunks for b in read_chunk(c, plan.columns)]
-    dead = [unreadable_rows(block, chunk) for block, chunk in blocks]
+    blocks = [(b, c.file) for c in plan.chunks for b in read_chunk(c, plan.columns)]
+    dead = [unreadable_rows(block, file) for block, file in blocks]
     tables = [block.table for block, _ in blocks] or [_empty(plan)]
     checked = _check(_concatenate(tables, plan), plan)
     return Checked(checked.good, pa.concat_tables([checked.dead, *dead]))
@@ -113,10 +113,9 @@ def group_labels(columns: Sequence[pa.Array], config: GroupsConfig) -> pa.Array:
 def _concatenate(tables: list[pa.Table], plan: Table) -> pa.Table:
     try:
         return concatenate(tables)
-    except pa.ArrowInvalid as error:
+    except TypesDifferError as error:
         raise InvalidInputError(
-            f"data.{plan.name}: the files have different column types; write them again with one "
-            f"schema ({error})."
+            f"data.{plan.name}: {error}; write the files again with one schema."
         ) from error
 
 

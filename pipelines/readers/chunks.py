@@ -24,19 +24,19 @@ ROW = "__row"
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """A part of an input that one worker reads: a row group, or a whole file.
+    """A part of an input that one worker reads: some row groups, or a whole file.
 
     Attributes:
         path: The file.
         file: Its number among the sorted files of the input.
-        row_group: Number of the Parquet row group; None for a file of another format.
+        row_groups: Numbers of Parquet row groups; none for a file of another format.
         first_row: Rows of the file before this chunk.
         rows: Number of rows; but for Parquet an estimate from the size of the file.
     """
 
     path: str
     file: int
-    row_group: int | None
+    row_groups: tuple[int, ...]
     first_row: int
     rows: int
 
@@ -48,10 +48,12 @@ class Block:
     Attributes:
         table: The wanted columns, `FILE` and `ROW`.
         unreadable: Numbers of the rows that cannot be taken apart, int64.
+        reason: Why they cannot.
     """
 
     table: pa.Table
     unreadable: np.ndarray
+    reason: str = ""
 
 
 class Format(Protocol):
@@ -59,16 +61,15 @@ class Format(Protocol):
 
     Attributes:
         endings: How the names of its files end, a regular expression.
-        name: For messages.
-        unreadable: Why a row cannot be taken apart.
+        has_schema: Whether a file says what its columns are; else a column is there if any row of
+            any file has it, and is null elsewhere.
     """
 
     endings: str
-    name: str
-    unreadable: str
+    has_schema: bool
 
     def column_names(self, path: str) -> list[str]:
-        """Returns the names of a file's columns; none of a file without rows or a header."""
+        """Returns the names of a file's columns; none of an empty file."""
 
     def chunks(self, path: str, file: int) -> list[Chunk]:
         """Divides a file; `file` is its number."""
@@ -86,7 +87,7 @@ def whole_file(path: str, file: int, bytes_per_row: int) -> list[Chunk]:
         bytes_per_row: About so many, to estimate the rows.
     """
     size = FileSystems.match([path])[0].metadata_list[0].size_in_bytes
-    return [Chunk(path, file, None, 0, size // bytes_per_row)]
+    return [Chunk(path, file, (), 0, size // bytes_per_row)]
 
 
 def with_origin(table: pa.Table, file: int, rows: np.ndarray) -> pa.Table:
@@ -95,10 +96,10 @@ def with_origin(table: pa.Table, file: int, rows: np.ndarray) -> pa.Table:
     return table.append_column(FILE, origin).append_column(ROW, pa.array(rows, pa.int64()))
 
 
-def empty_block(columns: Sequence[str], file: int, unreadable: np.ndarray) -> Block:
-    """Returns a block without a readable row."""
+def empty_table(columns: Sequence[str], file: int) -> pa.Table:
+    """Returns a table without rows."""
     table = pa.schema([(c, pa.string()) for c in columns]).empty_table()
-    return Block(with_origin(table, file, np.zeros(0, np.int64)), unreadable)
+    return with_origin(table, file, np.zeros(0, np.int64))
 
 
 def open_file(path: str) -> BinaryIO:

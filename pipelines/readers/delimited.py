@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from pipelines.readers.chunks import Block, Chunk, empty_block, open_file, whole_file, with_origin
+from pipelines.readers.chunks import Block, Chunk, empty_table, open_file, whole_file, with_origin
 
 _BLOCK_BYTES = 16 << 20
+_RAGGED = "the row has another number of cells than the header"
 
 
 class Csv:
     """Every column holds strings, as they are written; an empty cell is "". No value is guessed."""
 
     endings = r"\.csv(\.gz)?"
-    name = "CSV"
-    unreadable = "the row has another number of cells than the header"
+    has_schema = True
 
     def column_names(self, path: str) -> list[str]:
         """See `chunks.Format`."""
@@ -71,10 +71,11 @@ class Csv:
                 position = seen + np.arange(batch.num_rows)
                 rows = 1 + position + np.searchsorted(before, position, side="right")
                 table = with_origin(pa.Table.from_batches([batch]), chunk.file, rows)
-                yield Block(table, np.array(ragged[reported:], np.int64))
+                yield Block(table, np.array(ragged[reported:], np.int64), _RAGGED)
                 seen, reported = seen + batch.num_rows, len(ragged)
             if reported < len(ragged):
-                yield empty_block(columns, chunk.file, np.array(ragged[reported:], np.int64))
+                unreadable = np.array(ragged[reported:], np.int64)
+                yield Block(empty_table(columns, chunk.file), unreadable, _RAGGED)
 
 
 def _is_gzipped(path: str) -> bool:

@@ -68,25 +68,44 @@ def column_names(path: str) -> list[str]:
     Raises:
         InvalidInputError: The file is empty or damaged.
     """
-    with readable(path):
-        names = format_of(path).column_names(path)
+    names = _column_names(path)
     if not names:
-        raise InvalidInputError(f"{path}: the file is empty; it should say what its columns are.")
+        wanted = "begin with a header row" if format_of(path).has_schema else "hold a row"
+        raise InvalidInputError(f"{path}: the file is empty; it should {wanted}.")
     return names
 
 
-def check_columns(path: str, needed: dict[str, str]) -> None:
-    """Checks that a file has the columns it should have.
+def _column_names(path: str) -> list[str]:
+    with readable(path):
+        return format_of(path).column_names(path)
+
+
+def check_columns(files: Sequence[str], needed: dict[str, str]) -> None:
+    """Checks that the files of an input have the columns they should have.
+
+    Files that do not say what their columns are, such as JSON lines, may be empty, and a column has
+    to be in the first rows of one of them.
 
     Args:
-        path: The file.
+        files: At least one.
         needed: Column to the setting that names it, for messages.
 
     Raises:
         InvalidInputError: A column is missing (the message names the nearest ones) or is there
             twice.
     """
-    names = column_names(path)
+    together: dict[str, None] = {}
+    without_schema = [path for path in files if not format_of(path).has_schema]
+    for path in files:
+        if path in without_schema:
+            together |= dict.fromkeys(_column_names(path))
+        else:
+            _check_names(path, column_names(path), needed)
+    if without_schema:
+        _check_names(without_schema[0], list(together) or column_names(without_schema[0]), needed)
+
+
+def _check_names(path: str, names: Sequence[str], needed: dict[str, str]) -> None:
     for column, setting in needed.items():
         if names.count(column) == 1:
             continue

@@ -16,26 +16,29 @@ import pyarrow.json
 from pipelines.readers.chunks import Block, Chunk, open_file, whole_file, with_origin
 from pipelines.readers.types import as_array
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 8 << 20
 _LINES_FOR_NAMES = 1_000
+_NO_OBJECT = "the line is not a JSON object"
+_BLANK = bytes(range(33))
+"""Space and all control characters."""
 
 
 class JsonLines:
     """Columns are the keys of the objects; a key that an object does not have is null there.
 
     Numbers, strings and lists have the types of Arrow. Strings stay strings, even if they look like
-    times. A row is a line; empty lines are no rows, but are counted.
+    times. A row is a line; blank lines are no rows, but are counted.
     """
 
     endings = r"\.jsonl(\.gz)?"
-    name = "JSON lines"
-    unreadable = "the line is not a JSON object"
+    has_schema = False
 
     def column_names(self, path: str) -> list[str]:
         """Returns the keys of the first thousand lines, in order of appearance."""
         names: dict[str, None] = {}
         with open_file(path) as stream:
             for line in itertools.islice(_unzipped(path, stream), _LINES_FOR_NAMES):
+                line.decode("utf-8")
                 names |= dict.fromkeys(_object(line) or {})
         return list(names)
 
@@ -49,10 +52,13 @@ class JsonLines:
         with open_file(chunk.path) as stream:
             for text in _blocks(_unzipped(chunk.path, stream)):
                 text.decode("utf-8")  # Arrow would take any bytes.
-                filled = _filled_lines(text)
+                first, last = _ends_of_lines(text)
+                filled = first > 0
                 rows = first_row + np.flatnonzero(filled)
                 first_row += len(filled)
-                parsed = _parse(text, columns)
+                # Arrow would take several objects in a line, or one over several lines.
+                plain = (first[filled] == ord("{")).all() and (last[filled] == ord("}")).all()
+                parsed = _parse(text, columns) if plain else None
                 if parsed is not None and len(parsed) == len(rows):
                     yield Block(with_origin(parsed, chunk.file, rows), np.zeros(0, np.int64))
                 else:
@@ -77,12 +83,19 @@ def _blocks(stream: Any) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def _filled_lines(text: bytes) -> np.ndarray:
-    """Which lines hold more than their end, bool `[num_lines]`."""
-    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    lengths = np.diff(ends, prepend=-1) - 1
-    alone = np.isin(np.frombuffer(text, np.uint8)[ends - 1], [ord("\r")])
-    return lengths > alone
+def _ends_of_lines(text: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The first and last character of every line that is not blank, uint8 `[num_lines]`, else 0."""
+    characters = np.frombuffer(text, np.uint8)
+    line_ends = np.flatnonzero(characters == ord("\n"))
+    visible = np.flatnonzero(characters > max(_BLANK))
+    # Of each line: the visible characters up to its end, less those up to its beginning.
+    until = np.searchsorted(visible, line_ends)
+    since = np.concatenate([[0], until[:-1]])
+    first, last = np.zeros((2, len(line_ends)), np.uint8)
+    filled = until > since
+    first[filled] = characters[visible[since[filled]]]
+    last[filled] = characters[visible[until[filled] - 1]]
+    return first, last
 
 
 def _parse(text: bytes, columns: Sequence[str]) -> pa.Table | None:
@@ -132,17 +145,19 @@ def _without_time(kind: pa.DataType) -> pa.DataType:
 
 def _line_by_line(text: bytes, rows: np.ndarray, columns: Sequence[str], file: int) -> Block:
     """Slower than Arrow, but knows which line is wrong, and takes columns of several types."""
-    lines = [line for line in text.split(b"\n") if line.rstrip(b"\r")]
+    lines = [line for line in text.split(b"\n") if line.strip(_BLANK)]
     objects = [_object(line) for line in lines]
     good = np.array([o is not None for o in objects], bool)
     found = [o for o in objects if o is not None]
     table = pa.table({c: as_array([o.get(c) for o in found]) for c in columns})
-    return Block(with_origin(table, file, rows[good]), rows[~good])
+    return Block(with_origin(table, file, rows[good]), rows[~good], _NO_OBJECT)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
+        if b"\\u" in line:
+            json.dumps(value, ensure_ascii=False).encode()  # Half of a character is none.
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from fairness_losses.errors import InvalidInputError
 from pipelines.readers.chunks import Block, Chunk, open_file, whole_file, with_origin
 
-_RECORDS = 16_384
+_RECORDS = 65_536
 _FRAME = 16
 """Bytes around a record: its length, and checksums of both."""
 _BLOCK_BYTES = 16 << 20
@@ -26,11 +26,10 @@ class TFRecord:
     """
 
     endings = r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?"
-    name = "TFRecord"
-    unreadable = "the record is not a tf.train.Example"
+    has_schema = False
 
     def column_names(self, path: str) -> list[str]:
-        """Returns the features of the first 16,384 examples."""
+        """Returns the features of the first 65,536 examples."""
         first = next(_batches(path), None)
         return [] if first is None else list(first.schema.names)
 
@@ -65,8 +64,8 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
             yield decoder.DecodeBatch(batch)
     except (tf.errors.OpError, RuntimeError) as error:
         raise InvalidInputError(
-            f"{path}: the file is damaged, cut short, or holds other records than "
-            f"`tf.train.Example`; fetch or write it again ({error})."
+            f"{path}: the file is damaged, cut short, holds other records than "
+            f"`tf.train.Example`, or a feature of several types; write it again ({error})."
         ) from error
     # TensorFlow takes a file that ends within the length of a record for one that ends before it.
     if size != (whole := _size(path)):

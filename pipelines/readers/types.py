@@ -11,24 +11,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
+class TypesDifferError(ValueError):
+    """The parts of a column have types that nothing can stand for."""
+
+
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     """Puts tables one below the other, their columns brought to one type each.
 
-    Whole numbers become floating-point ones where either is; other scalars of several types become
-    strings; beside lists a scalar is a list of one value.
+    Whole numbers become floating-point ones where others are, and truth values 0 and 1 beside
+    numbers; beside strings all of them become strings; beside lists a scalar is a list of one
+    value.
 
     Args:
         tables: At least one, with the same columns.
 
     Raises:
-        pa.ArrowInvalid: A column has types that nothing can stand for, such as a structure and a
-            number.
+        TypesDifferError: A column has other types than these, or a whole number that no
+            floating-point one is.
     """
     columns = {}
     for name in tables[0].column_names:
         parts = [chunk for table in tables for chunk in _chunks(table[name])]
         kind = common_type([part.type for part in parts], name)
-        columns[name] = pa.chunked_array([_converted(part, kind) for part in parts], kind)
+        try:
+            converted = [_converted(part, kind) for part in parts]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            # Arrow's own words hold the value.
+            raise TypesDifferError(f"`{name}` holds values that {kind} does not") from None
+        columns[name] = pa.chunked_array(converted, kind)
     return pa.table(columns).combine_chunks()
 
 
@@ -40,7 +50,7 @@ def common_type(kinds: Sequence[pa.DataType], name: str) -> pa.DataType:
         name: Of the column, for messages.
 
     Raises:
-        pa.ArrowInvalid: There is none.
+        TypesDifferError: There is none.
     """
     kinds = _distinct(kind for kind in kinds if not pa.types.is_null(kind))
     if len(kinds) > 1:
@@ -50,19 +60,23 @@ def common_type(kinds: Sequence[pa.DataType], name: str) -> pa.DataType:
     if any(pa.types.is_list(kind) for kind in kinds):
         values = [kind.value_type if pa.types.is_list(kind) else kind for kind in kinds]
         return pa.list_(common_type(values, name))
-    if any(pa.types.is_nested(kind) for kind in kinds):
-        raise pa.ArrowInvalid(f"`{name}` holds {' and '.join(map(str, kinds))}")
-    if all(pa.types.is_integer(kind) for kind in kinds):
-        return pa.int64() if pa.uint64() not in kinds else pa.string()
-    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
+    if all(pa.types.is_integer(kind) or pa.types.is_boolean(kind) for kind in kinds):
+        return pa.string() if pa.uint64() in kinds else pa.int64()
+    if all(_is_number(kind) for kind in kinds):
         return pa.float64()
-    if all(pa.types.is_temporal(kind) for kind in kinds):
-        raise pa.ArrowInvalid(f"`{name}` holds {' and '.join(map(str, kinds))}")
-    return pa.string()
+    if all(_is_number(kind) or pa.types.is_string(kind) for kind in kinds) and not any(
+        pa.types.is_decimal(kind) for kind in kinds
+    ):
+        return pa.string()
+    raise TypesDifferError(f"`{name}` holds {' and '.join(map(str, kinds))}")
 
 
 def as_array(values: list[Any]) -> pa.Array:
     """Returns JSON values as an array of one type, by the rules of `concatenate`."""
+    if {type(value) for value in values} <= {bool, int, float, type(None)} and any(
+        isinstance(value, int) and not isinstance(value, bool) for value in values
+    ):
+        values = [int(value) if isinstance(value, bool) else value for value in values]
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
@@ -74,8 +88,11 @@ def as_array(values: list[Any]) -> pa.Array:
 
 
 def _text(value: Any) -> str | None:
+    """As Arrow writes it: 7.0 is 7, so that an id has one spelling."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2.0**53:
+        value = int(value)
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -87,11 +104,22 @@ def _chunks(column: pa.ChunkedArray) -> list[pa.Array]:
     return column.chunks or [pa.array([], column.type)]
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    # Arrow converts no numbers of 16 bits.
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return kind != pa.float16() and any(test(kind) for test in tests)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type without the ways to store it."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
-    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+    if _is_list(kind):
         return pa.list_(_plain(kind.value_type))
     return pa.string() if pa.types.is_large_string(kind) else kind
 
@@ -101,9 +129,11 @@ def _converted(part: pa.Array, kind: pa.DataType) -> pa.Array:
         return part
     if pa.types.is_dictionary(part.type):
         part = part.dictionary_decode()
+    if pa.types.is_boolean(part.type) and not pa.types.is_string(kind):
+        part = part.cast(pa.int8())
     if not pa.types.is_list(kind) or pa.types.is_null(part.type):
         return part.cast(kind)
-    if pa.types.is_nested(part.type):
+    if _is_list(part.type):
         lengths, values = pc.fill_null(pc.list_value_length(part), 0), pc.list_flatten(part)
     else:
         lengths, values = pc.is_valid(part), part.filter(pc.is_valid(part))

@@ -54,7 +54,9 @@ def frontier(
     lines = lines_of(points)
     for entry in points:
         entry["against"] = {
-            bonus: _against(entry, [points[0], *lines.get(bonus, [])], metrics[0])
+            bonus: _against(entry, [points[0], *lines[bonus]], metrics[0])
+            if bonus in lines
+            else None
             for bonus in BONUSES
         }
     return {

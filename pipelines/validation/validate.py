@@ -98,16 +98,18 @@ def validate_examples(
     ]
     anomalies += _new_labels(labels, schema)
     positives = _read_positives(examples_dir)
-    anomalies += short_of_positives(positives, config.validation.min_positives)
+    short = list(short_of_positives(positives, config.validation.min_positives))
     summary = {
         "rows": {part: sample.num_rows for part, sample in samples.items()},
         "missing": _missing(samples["train"]),
         "positives": _shown(positives, config.audit.min_users),
     }
-    write_json(out_dir / "anomalies.json", anomalies)
+    write_json(out_dir / "anomalies.json", anomalies + short)
     write_json(out_dir / "summary.json", summary)
-    if anomalies:
-        raise AnomaliesError(_message(anomalies, source))
+    if anomalies or short:
+        messages = [_of_schema(anomalies, source)] if anomalies else []
+        messages += [_of_positives(short)] if short else []
+        raise AnomaliesError("\n".join(messages))
     return summary
 
 
@@ -202,17 +204,27 @@ def _count_values(count: int) -> str:
     return f"{count:,} {'value' if count == 1 else 'values'} that the schema does not know"
 
 
-def _message(anomalies: list[dict[str, str]], source: str | pathlib.Path | None) -> str:
-    rows = [("feature", "part", "what is wrong")]
-    rows += [(a["feature"], a["part"], a["problem"]) for a in anomalies]
-    wide, narrow = (max(len(row[i]) for row in rows) for i in range(2))
-    table = "\n".join(f"  {f:<{wide}}  {p:<{narrow}}  {problem}" for f, p, problem in rows)
+def _of_schema(anomalies: list[dict[str, str]], source: str | pathlib.Path | None) -> str:
     return (
-        f"the examples do not fulfil the schema{f' {source}' if source else ''} or "
-        f"`validation.min_positives`:\n{table}\n"
+        f"the examples do not fulfil the schema{f' {source}' if source else ''}:\n"
+        f"{_table(anomalies)}\n"
         "Correct the data; or, if they are meant to be so, change the schema and give it as "
         "`validation.schema_path`, or remove it to have one inferred again."
     )
+
+
+def _of_positives(short: list[dict[str, str]]) -> str:
+    return (
+        f"the examples do not fulfil `validation.min_positives`:\n{_table(short)}\n"
+        "Give more data, join groups or bands of few, or lower the setting."
+    )
+
+
+def _table(anomalies: list[dict[str, str]]) -> str:
+    rows = [("feature", "part", "what is wrong")]
+    rows += [(a["feature"], a["part"], a["problem"]) for a in anomalies]
+    wide, narrow = (max(len(row[i]) for row in rows) for i in range(2))
+    return "\n".join(f"  {f:<{wide}}  {p:<{narrow}}  {problem}" for f, p, problem in rows)
 
 
 def _labels(examples_dir: pathlib.Path) -> dict[str, list[str]]:

@@ -15,6 +15,8 @@ import tensorflow as tf
 import yaml
 from tiny_run import ROOT, command, environment, read_json
 
+from fairness_losses.errors import InvalidInputError
+
 NUM_USERS, NUM_ITEMS, NUM_ROWS = 20, 15, 200
 GROUPS = ("red", "green", "blue")
 
@@ -288,6 +290,26 @@ def test_a_regularizer_that_does_not_fit_is_refused_before_anything_is_trained(s
     )
     assert (shop.out / "schema").is_dir()
     assert not (shop.out / "without_regularizer" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("audited", "evaluated", "message"),
+    [(5, 100, "training begins\n"), (20, 5, "nothing can be steered. Received: 20.\n")],
+)
+def test_the_regularizer_is_checked_with_the_depth_that_it_is_trained_with(
+    shop, main, monkeypatch, audited, evaluated, message
+):
+    """Of 15 items, the first 5 can be steered, whatever is evaluated while it trains."""
+
+    def begin(*_: Any, **__: Any) -> None:
+        raise InvalidInputError("training begins")
+
+    monkeypatch.setattr("towers.training.train", begin)
+    shop.settings["audit"] = {"ks": [audited]}
+    shop.settings["training"] = {"evaluate_at": [evaluated]}
+    code, _, errors = main("run", shop.write(), shop.out)
+    assert code == 2
+    assert errors.endswith(message)
 
 
 def test_everything_ends_the_same_way_in_a_process_of_its_own(shop):

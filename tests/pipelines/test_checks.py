@@ -102,7 +102,7 @@ def test_the_first_reason_counts():
     assert dead[ROW].to_pylist() == [1, 2]
 
 
-_LOG = Log("interactions", (), {"user_id": "u", "item_id": "i"}, "t", "s")
+_LOG = Log("interactions", (), (), {"user_id": "u", "item_id": "i"}, "t", "s")
 _CELL = st.sampled_from(["", "a", "b", "1", "train", "test", "x"])
 
 

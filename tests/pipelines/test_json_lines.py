@@ -63,7 +63,7 @@ def test_strings_that_look_like_times_stay_as_they_are(tmp_path, text):
         '"id"',
         "{'id': 2}",
         '{"id": 2} {"id": 3}',
-        "\t",
+        '{"id": "\\ud83d"}',
         "[" * 9999,
     ],
 )
@@ -95,6 +95,40 @@ def test_rows_keep_their_line_number(tmp_path_factory, kinds, block, end):
     assert unreadable == [i for i, kind in enumerate(kinds, 1) if kind == "bad"]
 
 
+@pytest.mark.parametrize("blank", ["", "\r", "\r\r", " ", "\t "])
+def test_blank_lines_are_no_rows_but_counted(tmp_path, blank):
+    path = write(tmp_path / "t.jsonl", '{"id": 1}', blank, '{"id": 3}')
+    rows, unreadable = read(path, ["id"])
+    assert [(r["id"], r[ROW]) for r in rows] == [(1, 1), (3, 3)]
+    assert unreadable == []
+
+
+@pytest.mark.parametrize(
+    "lines", [['{"id": 1}{"id": 5}', "   "], ['{"id":', "1}", '{"id": 5}{"id": 6}']]
+)
+def test_as_many_objects_as_lines_are_not_an_object_per_line(tmp_path, lines):
+    rows, unreadable = read(write(tmp_path / "t.jsonl", *lines, '{"id": 2}'), ["id"])
+    assert [r["id"] for r in rows] == [2]
+    assert unreadable == [i for i, line in enumerate(lines, 1) if line.strip()]
+
+
+def test_a_column_may_be_in_one_of_several_files_and_another_be_empty(tmp_path):
+    write(tmp_path / "a.jsonl")
+    write(tmp_path / "b.jsonl", '{"id": 1}')
+    write(tmp_path / "c.jsonl", '{"id": 2, "title": "two"}')
+    files = find_files(str(tmp_path / "*.jsonl"), "data.items.path")
+    check_columns(files, {"id": "data.items.id", "title": "features.candidate"})
+    assert [r["title"] for r in read(tmp_path / "*.jsonl", ["title"])[0]] == [None, "two"]
+    with pytest.raises(InvalidInputError, match="no column `price`"):
+        check_columns(files, {"price": "features.candidate"})
+
+
+def test_text_of_another_encoding_is_refused_before_it_is_read(tmp_path):
+    (tmp_path / "t.jsonl").write_bytes('{"id": 1}\n'.encode("utf-16"))
+    with pytest.raises(InvalidInputError, match="not UTF-8"):
+        check_columns([str(tmp_path / "t.jsonl")], {})
+
+
 def test_whole_numbers_that_no_float_holds_stay_exact(tmp_path):
     """Identifiers of 64 bits without a sign, say."""
     path = write(tmp_path / "t.jsonl", '{"x": 1}', f'{{"x": {2**64 - 1}}}')
@@ -111,7 +145,8 @@ def test_not_a_number_is_a_number(tmp_path):
     ("cells", "expected"),
     [
         (["7", '"a"'], ["7", "a"]),
-        (["true", "1"], ["true", "1"]),
+        (["true", "1"], [1, 1]),
+        (["7.0", '"a"'], ["7", "a"]),
         (['["a"]', '"b"', "null"], [["a"], ["b"], None]),
         (["[1]", '["b"]'], [["1"], ["b"]]),
     ],
@@ -140,14 +175,14 @@ def test_columns_are_the_keys_of_all_first_lines(tmp_path):
     path = write(tmp_path / "t.jsonl", '{"b": 1}', "no object", '{"a": 1, "b": 2}')
     assert column_names(str(path)) == ["b", "a"]
     with pytest.raises(InvalidInputError, match="no column `c`"):
-        check_columns(str(path), {"c": "data.users.id"})
+        check_columns([str(path)], {"c": "data.users.id"})
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "[]\n"])
 def test_a_file_without_an_object_is_refused(tmp_path, text):
     (tmp_path / "t.jsonl").write_text(text)
     with pytest.raises(InvalidInputError, match="the file is empty"):
-        check_columns(str(tmp_path / "t.jsonl"), {})
+        check_columns([str(tmp_path / "t.jsonl")], {})
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path):

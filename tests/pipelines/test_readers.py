@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_log import write_gzip
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.readers import delimited
+from pipelines.readers import delimited, parquet
 from pipelines.readers.chunks import FILE, ROW
 from pipelines.readers.files import (
     check_columns,
@@ -63,14 +63,32 @@ def test_files_of_a_glob_are_read_in_order_of_their_names(tmp_path):
     assert [(r["id"], r[FILE], r[ROW]) for r in good] == [("1", 0, 1), ("2", 0, 2), ("3", 1, 1)]
 
 
-def test_parquet_row_groups_are_chunks_that_know_their_rows(tmp_path):
+def test_parquet_row_groups_are_chunks_that_know_their_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_ROWS", 1)
     pq.write_table(
         pa.table({"id": range(5), "x": range(5)}), tmp_path / "t.parquet", row_group_size=2
     )
     chunks = plan_chunks([str(tmp_path / "t.parquet")])
-    assert [(c.row_group, c.first_row, c.rows) for c in chunks] == [(0, 0, 2), (1, 2, 2), (2, 4, 1)]
+    found = [(c.row_groups, c.first_row, c.rows) for c in chunks]
+    assert found == [((0,), 0, 2), ((1,), 2, 2), ((2,), 4, 1)]
     good, _ = _read(tmp_path / "t.parquet", ["id"])
     assert good == [{"id": i, FILE: 0, ROW: i + 1} for i in range(5)]
+
+
+def test_small_row_groups_are_read_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_ROWS", 3)
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": range(7)}), path, row_group_size=2)
+    found = [(c.row_groups, c.first_row, c.rows) for c in plan_chunks([str(path)])]
+    assert found == [((0, 1), 0, 4), ((2, 3), 4, 3)]
+    good, _ = _read(path, ["id"])
+    assert good == [{"id": i, FILE: 0, ROW: i + 1} for i in range(7)]
+
+
+def test_a_parquet_file_without_row_groups_has_no_chunk(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.ParquetWriter(path, pa.schema([("id", pa.int64())])).close()
+    assert plan_chunks([str(path)]) == []
 
 
 def test_missing_file_is_named_with_its_setting(tmp_path):
@@ -95,7 +113,7 @@ def test_folder_is_refused(tmp_path):
 def test_missing_column_is_named_with_the_nearest_ones(tmp_path):
     (tmp_path / "t.csv").write_text("user,item_idd,when\n")
     with pytest.raises(InvalidInputError) as error:
-        check_columns(str(tmp_path / "t.csv"), {"item_id": "data.interactions.item"})
+        check_columns([str(tmp_path / "t.csv")], {"item_id": "data.interactions.item"})
     assert "no column `item_id`, which `data.interactions.item` names" in str(error.value)
     assert "The nearest are `item_idd`." in str(error.value)
 
@@ -103,13 +121,13 @@ def test_missing_column_is_named_with_the_nearest_ones(tmp_path):
 def test_column_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("id,id\n1,2\n")
     with pytest.raises(InvalidInputError, match="`id` is there twice"):
-        check_columns(str(tmp_path / "t.csv"), {"id": "data.users.id"})
+        check_columns([str(tmp_path / "t.csv")], {"id": "data.users.id"})
 
 
 def test_empty_file_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("")
     with pytest.raises(InvalidInputError, match="the file is empty"):
-        check_columns(str(tmp_path / "t.csv"), {})
+        check_columns([str(tmp_path / "t.csv")], {})
 
 
 @pytest.mark.parametrize("keep", [0.0005, 0.5, 0.999])

@@ -231,6 +231,7 @@ def test_what_no_bonus_reaches_is_not_compared(ratio):
 def test_what_is_no_closer_than_without_needs_no_bonus(ratio):
     points = found(trained("p", 1, 1.0, ratio, -0.01))["points"]
     assert points[-1]["against"]["bonus"]["value"] == pytest.approx(-0.01)
+    assert points[-1]["against"]["bonus_per_slice"] is None
 
 
 def test_too_much_exposure_and_too_little_are_compared_alike():

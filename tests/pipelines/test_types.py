@@ -1,11 +1,12 @@
 """Columns whose parts have several types."""
 
 import datetime
+import decimal
 
 import pyarrow as pa
 import pytest
 
-from pipelines.readers.types import as_array, common_type, concatenate
+from pipelines.readers.types import TypesDifferError, as_array, common_type, concatenate
 
 
 def together(*parts: pa.Array):
@@ -20,7 +21,16 @@ def together(*parts: pa.Array):
         ([pa.array([1], pa.int8()), pa.array([2])], pa.int64(), [1, 2]),
         ([pa.array([1]), pa.array([0.5])], pa.float64(), [1.0, 0.5]),
         ([pa.array([7]), pa.array(["a"])], pa.string(), ["7", "a"]),
-        ([pa.array([True]), pa.array([1])], pa.string(), ["true", "1"]),
+        ([pa.array([True, None]), pa.array([2])], pa.int64(), [1, None, 2]),
+        ([pa.array([True]), pa.array([0.5])], pa.float64(), [1.0, 0.5]),
+        ([pa.array([True]), pa.array(["a"])], pa.string(), ["true", "a"]),
+        ([pa.array([7.0]), pa.array(["a"])], pa.string(), ["7", "a"]),
+        ([pa.array([decimal.Decimal("1.50")]), pa.array([2])], pa.float64(), [1.5, 2.0]),
+        (
+            [pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2)), pa.array([[3.0]])],
+            pa.list_(pa.float64()),
+            [[1.0, 2.0], [3.0]],
+        ),
         ([pa.nulls(1), pa.array(["a"])], pa.string(), [None, "a"]),
         ([pa.nulls(1), pa.nulls(1)], pa.null(), [None, None]),
         (
@@ -48,13 +58,32 @@ def test_one_type_stays_as_it_is():
     assert together(times, times)[0] == pa.timestamp("us")
 
 
-@pytest.mark.parametrize("other", [pa.int64(), pa.list_(pa.int64())])
-def test_structures_have_nothing_in_common_with_others(other):
-    with pytest.raises(pa.ArrowInvalid, match="`x` holds struct<a: int64> and"):
-        common_type([pa.struct([("a", pa.int64())]), other], "x")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.struct([("a", pa.int64())]),
+        pa.timestamp("us"),
+        pa.duration("s"),
+        pa.float16(),
+        pa.binary(),
+    ],
+)
+@pytest.mark.parametrize("other", [pa.int64(), pa.string()])
+def test_other_types_have_nothing_in_common(kind, other):
+    with pytest.raises(TypesDifferError, match=r"`x` holds .* and "):
+        common_type([kind, other], "x")
+
+
+def test_a_whole_number_that_is_no_float_is_refused_without_saying_it():
+    parts = [pa.table({"x": [2**53 + 1]}), pa.table({"x": [0.5]})]
+    with pytest.raises(TypesDifferError, match=r"^`x` holds values that double does not$"):
+        concatenate(parts)
 
 
 def test_json_values():
     assert as_array([1, 2.5, None]).to_pylist() == [1.0, 2.5, None]
-    assert as_array([1, "a", None, True]).to_pylist() == ["1", "a", None, "true"]
+    assert as_array([1, True, 0.5]).to_pylist() == [1.0, 1.0, 0.5]
+    assert as_array([True, None]).to_pylist() == [True, None]
+    mixed = [1, "a", None, True, 7.0, 0.5]
+    assert as_array(mixed).to_pylist() == ["1", "a", None, "true", "7", "0.5"]
     assert as_array([[1], "a", None, []]).to_pylist() == [["1"], ["a"], None, []]
