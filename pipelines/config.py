@@ -162,6 +162,14 @@ class ValidationConfig(Settings):
     """Training examples that every group should have in every slice; the run stops where there are
     fewer. `unknown` groups and slices may have any number. 0 for no rule. Needs `groups` and
     `slices`."""
+    max_drift: float | None = Field(default=None, gt=0, le=1)
+    """How far a feature's distribution may be from that of the last run in the same folder, before
+    the run stops: the largest difference of a value's share, of numbers the Jensen-Shannon
+    divergence. No limit by default."""
+    max_share_ratio: float | None = Field(default=None, gt=1)
+    """By which factor the share of a slice, a group, or a group within a slice in the training
+    examples may grow or shrink from the last run in the same folder to this one. No limit by
+    default."""
     max_rows: int = Field(default=200_000, ge=1)
     """Statistics are computed over at most about this many examples of each part."""
 
@@ -241,8 +249,9 @@ class RunConfig(Settings):
         self._check_slices()
         self._check_fairness_slices()
         self._check_sweep()
-        if self.validation.min_positives and not (self.groups and self.slices):
-            raise ValueError("`validation.min_positives` needs `groups` and `slices`: give both.")
+        for name in ("min_positives", "max_share_ratio"):
+            if getattr(self.validation, name) and not (self.groups and self.slices):
+                raise ValueError(f"`validation.{name}` needs `groups` and `slices`: give both.")
         if self.data.dataset == "files":
             if self.groups and self.data.items is None:
                 raise ValueError("`groups` are columns of the items table: give `data.items`.")

@@ -24,7 +24,7 @@ from fairness_losses.config import UNKNOWN
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
-from pipelines.examples.inputs import GROUP, SLICE_PREFIX
+from pipelines.examples.inputs import GROUP, SLICE_PREFIX, TIMESTAMP
 from pipelines.examples.summaries import write_json
 from pipelines.validation.contract import (
     infer_schema,
@@ -33,11 +33,15 @@ from pipelines.validation.contract import (
     known_values,
     load_schema,
 )
+from pipelines.validation.drift import changed_shares, earlier_statistics, with_drift_limit
 from pipelines.validation.sampling import sample_examples
-from towers.config import USER_ID
+from towers.config import ITEM_ID, USER_ID, TextFeature
 
 SCHEMA = "schema.pbtxt"
 """Name of the schema's file."""
+
+POSITIVES = "positives.json"
+"""Name of the file of training examples per slice and group."""
 
 ALL_EXAMPLES = "All Examples"
 """Name that TFDV gives to the statistics of all rows."""
@@ -61,9 +65,10 @@ def validate_examples(
         config: The run. `validation.schema_path` goes before `previous_schema`.
         examples_dir: What `build_examples` wrote.
         out_dir: An empty folder for `schema.pbtxt`, `<part>.stats.pb`, `anomalies.json` and
-            `summary.json`.
-        previous_schema: The schema that an earlier run inferred; it is copied as it is. Without
-            any schema, one is inferred, which the examples then fulfil.
+            `summary.json`, and a copy of `positives.json`.
+        previous_schema: The schema that an earlier run inferred, in the folder that it wrote; it
+            is copied as it is, and drift is measured from what lies beside it. Without any schema,
+            one is inferred, which the examples then fulfil.
 
     Returns:
         The content of `summary.json`: examples looked at per part, missing values per feature,
@@ -91,24 +96,28 @@ def validate_examples(
     else:
         schema = infer_schema(list(statistics.values()), labels, config)
         tfdv.write_schema_text(schema, str(out_dir / SCHEMA))
-    anomalies = [
-        anomaly
-        for part, sample in samples.items()
-        for anomaly in _anomalies(part, sample, statistics[part], schema, config)
-    ]
+    earlier = previous_schema.parent if previous_schema else None
+    limited = with_drift_limit(schema, _not_limited(schema, config), config.validation.max_drift)
+    anomalies: list[dict[str, str]] = []
+    for part, sample in samples.items():
+        before = earlier_statistics(earlier / f"{part}.stats.pb", ALL_EXAMPLES) if earlier else None
+        anomalies += _anomalies(part, sample, statistics[part], limited, config, before)
     anomalies += _new_labels(labels, schema)
-    positives = _read_positives(examples_dir)
+    positives = _read_positives(examples_dir / POSITIVES)
+    shutil.copyfile(examples_dir / POSITIVES, out_dir / POSITIVES)
     short = list(short_of_positives(positives, config.validation.min_positives))
+    drifted = list(_drifted_shares(positives, earlier, config))
     summary = {
         "rows": {part: sample.num_rows for part, sample in samples.items()},
         "missing": _missing(samples["train"]),
         "positives": _shown(positives, config.audit.min_users),
     }
-    write_json(out_dir / "anomalies.json", anomalies + short)
+    write_json(out_dir / "anomalies.json", anomalies + short + drifted)
     write_json(out_dir / "summary.json", summary)
-    if anomalies or short:
+    if anomalies or short or drifted:
         messages = [_of_schema(anomalies, source)] if anomalies else []
         messages += [_of_positives(short)] if short else []
+        messages += [_of_shares(drifted)] if drifted else []
         raise AnomaliesError("\n".join(messages))
     return summary
 
@@ -137,8 +146,9 @@ def _anomalies(
     statistics: statistics_pb2.DatasetFeatureStatisticsList,
     schema: schema_pb2.Schema,
     config: RunConfig,
+    earlier: statistics_pb2.DatasetFeatureStatisticsList | None,
 ) -> Iterator[dict[str, str]]:
-    found = tfdv.validate_statistics(statistics, schema)
+    found = tfdv.validate_statistics(statistics, schema, previous_statistics=earlier)
     for feature, info in sorted(found.anomaly_info.items()):
         feature = feature.strip("'")  # TFDV quotes names that hold a dot.
         problem = f"{info.short_description}: {info.description}".strip()
@@ -172,8 +182,24 @@ def _new_labels(
             yield {"feature": feature, "part": part, "problem": problem}
 
 
-def _read_positives(examples_dir: pathlib.Path) -> dict[str, Any]:
-    path = examples_dir / "positives.json"
+def _not_limited(schema: schema_pb2.Schema, config: RunConfig) -> set[str]:
+    """Features that may drift: ids, times and texts, and labels, whose shares are counted."""
+    features = [*config.features.query, *config.features.candidate]
+    texts = {f.column for f in features if isinstance(f, TextFeature)}
+    labels = {f.name for f in schema.feature if f.name == GROUP or f.name.startswith(SLICE_PREFIX)}
+    return {USER_ID, ITEM_ID, TIMESTAMP, *texts, *labels}
+
+
+def _drifted_shares(
+    positives: Mapping[str, Any], earlier: pathlib.Path | None, config: RunConfig
+) -> Iterator[dict[str, str]]:
+    max_ratio = config.validation.max_share_ratio
+    if max_ratio is not None and earlier is not None and (earlier / POSITIVES).is_file():
+        before = _read_positives(earlier / POSITIVES)
+        yield from changed_shares(positives, before, max_ratio, config.audit.min_users)
+
+
+def _read_positives(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidInputError(f"{path} is missing. Run `fairtowers examples --force`.")
     positives: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -217,6 +243,15 @@ def _of_positives(short: list[dict[str, str]]) -> str:
     return (
         f"the examples do not fulfil `validation.min_positives`:\n{_table(short)}\n"
         "Give more data, join groups or bands of few, or lower the setting."
+    )
+
+
+def _of_shares(drifted: list[dict[str, str]]) -> str:
+    return (
+        f"shares changed by more than `validation.max_share_ratio` since the last run:\n"
+        f"{_table(drifted)}\n"
+        "Correct the data; or, if they are meant to be so, raise the setting, or remove the folder "
+        "`schema` to begin anew."
     )
 
 

@@ -50,9 +50,7 @@ def points(folder: pathlib.Path) -> dict[str, Any]:
 def test_one_command_goes_from_the_log_to_the_frontier(folder, swept):
     assert "model 1 of 2" in swept.stdout
     assert "model 2 of 2" in swept.stdout
-    assert (
-        "Against a constant bonus with the same ratio in the slice furthest from 1" in swept.stdout
-    )
+    assert "Against a constant bonus that brings the slice furthest from 1" in swept.stdout
     frontier = folder / "run" / "sweep" / "frontier"
     assert (frontier / "frontier.png").stat().st_size > 10_000
     with (frontier / "frontier.csv").open(newline="") as file:

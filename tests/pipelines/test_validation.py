@@ -68,6 +68,7 @@ def test_first_run_infers_a_schema_that_its_examples_fulfil(first):
     files = sorted(p.name for p in out.iterdir())
     assert files == [
         "anomalies.json",
+        "positives.json",
         "schema.pbtxt",
         "summary.json",
         "test.stats.pb",
