@@ -82,7 +82,9 @@ def in_order(log: pa.Table) -> tuple[pa.Table, int]:
     """
     names = [n for n in (USER_ROW, TIMESTAMP, ITEM_ROW) if n in log.column_names]
     keys = [log[name].to_numpy() for name in names]
-    order = np.lexsort([log[ROW].to_numpy(), log[FILE].to_numpy(), *keys[::-1]])
+    # One key of file and row, which no file has 2^40 of, is sorted sooner than two.
+    origin = (log[FILE].to_numpy().astype(np.int64) << 40) + log[ROW].to_numpy()
+    order = np.lexsort([origin, *keys[::-1]])
     repeated = np.zeros(len(order), bool)
     repeated[1:] = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
     return log.take(order[~repeated]), int(repeated.sum())

@@ -73,11 +73,12 @@ def framed(records: pa.Array) -> memoryview:
     """
     if not len(records):
         return memoryview(b"")
-    lengths = pc.binary_length(records).to_numpy().astype("<u8")
-    distinct, place = np.unique(lengths, return_inverse=True)
-    of_lengths = _masked([google_crc32c.value(length.tobytes()) for length in distinct])[place]
+    lengths = pc.binary_length(records)
+    distinct = pc.unique(lengths)
+    of_lengths = [google_crc32c.value(n.to_bytes(8, "little")) for n in distinct.to_pylist()]
     heads = np.empty(len(records), [("length", "<u8"), ("checksum", "<u4")])
-    heads["length"], heads["checksum"] = lengths, of_lengths
+    heads["length"] = lengths.to_numpy()
+    heads["checksum"] = _masked(of_lengths)[pc.index_in(lengths, distinct).to_numpy()]
     contents = records.to_numpy(zero_copy_only=False)
     tails = _masked([google_crc32c.value(record) for record in contents])
     whole = pc.binary_join_element_wise(_binary(heads), records, _binary(tails), b"")
