@@ -20,15 +20,12 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from benchmarks.pairs import data_of_pairs
 from fairness_losses.config import FairnessConfig
 from towers.batches import epochs_of
 from towers.building import build_model
-from towers.catalogue import EntityTable
 from towers.config import IdFeature, ModelConfig
-from towers.evaluation import HeldOut
-from towers.examples import Examples
 from towers.features import FeatureLayer, FeatureStatistics, build_feature
-from towers.tower import Tower
 from towers.training_data import TrainingData
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -89,7 +86,7 @@ def _measure(size: int, shared: bool, optimizer: str, rounds: int) -> tuple[list
 
 
 def _data(config: ModelConfig, size: int, rows: int) -> TrainingData:
-    """A log of popular and rare items; a tenth of the catalogue is of the small group."""
+    """A log of popular and rare items."""
     rng = np.random.default_rng(0)
     users = rng.integers(0, NUM_USERS, NUM_EXAMPLES).astype(np.int32)
     # A log-uniform rank is Zipf's law.
@@ -97,23 +94,7 @@ def _data(config: ModelConfig, size: int, rows: int) -> TrainingData:
     query, candidate = _ids("user_id", NUM_USERS, config), _ids("item_id", rows, config)
     numbers = np.arange(size, dtype=np.int32) + 2 if rows == size else _hashed(candidate, size)
     of_user = np.arange(NUM_USERS, dtype=np.int32) + 2
-    catalogue = EntityTable(
-        ids=np.broadcast_to(np.array("", object), [size]),
-        columns={"item_id": numbers},
-        labels={"group": np.where(np.arange(size) % 10 == 0, "small", "large").astype(object)},
-        frequency=np.bincount(items, minlength=size),
-    )
-    people = EntityTable(np.arange(NUM_USERS).astype(object), {"user_id": of_user}, {})
-    nobody = (np.zeros(0, int), np.zeros(0, int))
-    return TrainingData(
-        catalogue=catalogue,
-        users=people,
-        train=Examples({"user_id": of_user[users]}, users.astype(object), items),
-        train_users=users,
-        held_out=HeldOut.build(people, nobody, nobody, 1),
-        query_tower=Tower([query], config.towers, "query_tower", "query"),
-        candidate_tower=Tower([candidate], config.towers, "candidate_tower", "candidate"),
-    )
+    return data_of_pairs(config, users, items, (of_user, numbers), (query, candidate))
 
 
 def _ids(column: str, rows: int, config: ModelConfig) -> FeatureLayer:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from benchmarks.timing import in_turns
+from benchmarks.timing import in_turns, print_rates
 from towers.evaluation import HeldOut, Positives, evaluate
 
 KS = (1, 5, 10, 50, 100)
@@ -56,11 +56,8 @@ def main() -> None:
     calls = {name: call for name, (call, _) in measured.items()}
     seconds = in_turns(calls, arguments.rounds)
     rates = {name: measured[name][1] / values for name, values in seconds.items()}
-    print("| | users a second | fairtowers is faster by | recall@100 |\n|---|---|---|---|")
-    for name, rate in rates.items():
-        ratio = rates["fairtowers"] / rate
-        spread = f"{np.median(ratio):.1f} ({ratio.min():.1f}–{ratio.max():.1f})"
-        print(f"| {name} | {np.median(rate):,.0f} | {spread} | {recall[name]:.4f} |")
+    cells = {name: f"{value:.4f}" for name, value in recall.items()}
+    print_rates(rates, "users a second", digits=1, last=("recall@100", cells))
     total = np.median(seconds["fairtowers"])
     print(f"\n{arguments.users:,} users against {arguments.items:,} items: {total:.1f} s")
 

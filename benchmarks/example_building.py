@@ -11,10 +11,10 @@ as dictionaries, `tf.train.Example` and `WriteToTFRecord`; it gets fewer rows, a
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +27,7 @@ import tensorflow as tf
 from apache_beam.pvalue import AsSingleton
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from benchmarks.timing import in_turns, print_rates
 from pipelines.config import RunConfig
 from pipelines.examples.pipeline import build_examples
 from pipelines.examples.record_files import write_records
@@ -54,14 +55,14 @@ def main() -> None:
             "the same encoding without Beam": (without_beam, whole),
             "Beam, element by element": (by_element, part),
         }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(arguments.rounds + 1):
-            for name, (build, source) in ways.items():
-                seconds = _timed(build, source, folder / "out")
-                if turn:  # The first round warms up.
-                    rows = arguments.rows if source == whole else arguments.element_rows
-                    rates[name].append(rows / seconds)
-    _print(rates)
+        calls = {
+            name: functools.partial(_anew, build, source, folder / "out")
+            for name, (build, source) in ways.items()
+        }
+        seconds = in_turns(calls, arguments.rounds)
+        rows = {whole: arguments.rows, part: arguments.element_rows}
+        rates = {name: rows[ways[name][1]] / values for name, values in seconds.items()}
+    print_rates(rates, "rows a second", digits=2)
 
 
 def write_tables(folder: pathlib.Path, rows: int) -> None:
@@ -175,23 +176,12 @@ def by_element(source: pathlib.Path, out: pathlib.Path) -> None:
         )
 
 
-def _timed(
+def _anew(
     build: Callable[[pathlib.Path, pathlib.Path], None], source: pathlib.Path, out: pathlib.Path
-) -> float:
+) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    start = time.perf_counter()
     build(source, out)
-    return time.perf_counter() - start
-
-
-def _print(rates: dict[str, list[float]]) -> None:
-    print("| | rows a second | fairtowers is faster by |\n|---|---|---|")
-    own = np.array(rates["fairtowers"])
-    for name, values in rates.items():
-        ratios = own / np.array(values)
-        spread = f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
-        print(f"| {name} | {np.median(values):,.0f} | {spread} |")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,31 @@ def in_turns(measured: Mapping[str, Callable[[], object]], rounds: int) -> dict[
     return seconds
 
 
+def print_rates(
+    rates: Mapping[str, np.ndarray],
+    unit: str,
+    digits: int,
+    last: tuple[str, Mapping[str, str]] | None = None,
+) -> None:
+    """Prints a table of medians and of how much faster than each row the first one is.
+
+    Args:
+        rates: Amount per second in every round, `[rounds]`, by name.
+        unit: Of the rates, such as `rows a second`.
+        digits: After the decimal point of the ratios.
+        last: One more column: its heading, and its cells by name.
+    """
+    heading, cells = last or ("", {})
+    own = next(iter(rates))
+    more = f" {heading} |" if last else ""
+    print(f"| | {unit} | {own} is faster by |{more}\n|---|---|---|{'---|' if last else ''}")
+    for name, values in rates.items():
+        ratios = rates[own] / values
+        spread = f"({ratios.min():.{digits}f}–{ratios.max():.{digits}f})"
+        row = f"| {name} | {np.median(values):,.0f} | {np.median(ratios):.{digits}f} {spread} |"
+        print(row + (f" {cells[name]} |" if last else ""))
+
+
 def print_ratios(seconds: Mapping[str, np.ndarray], to: str, per: float, unit: str) -> None:
     """Prints a table of medians and of ratios to one of the rows, formed within each round.
 

@@ -17,16 +17,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from benchmarks.pairs import data_of_pairs
 from benchmarks.timing import in_turns, print_ratios
 from fairness_losses.config import FairnessConfig
 from towers.batches import epochs_of
 from towers.building import build_model
-from towers.catalogue import EntityTable
 from towers.config import IdFeature, ModelConfig
-from towers.evaluation import HeldOut
-from towers.examples import Examples
-from towers.features import FeatureStatistics, build_feature
-from towers.tower import Tower
+from towers.features import FeatureLayer, FeatureStatistics, build_feature
 from towers.training_data import TrainingData
 
 NUM_EXAMPLES = 400_000
@@ -119,33 +116,15 @@ def _config(arguments: argparse.Namespace, optimizer: str, sample: int) -> Model
 
 
 def _data(config: ModelConfig, users: np.ndarray, items: np.ndarray, size: int) -> TrainingData:
-    """What `TrainingData.load` would read of a log of these pairs; a tenth of the items is rare."""
-    ids = [str(number) for number in range(size)]
     numbers = np.arange(2, size + 2, dtype=np.int32)
-    group = np.where(np.arange(size) % 10 == 0, "small", "large").astype(object)
-    catalogue = EntityTable(
-        np.array(ids, object),
-        {"item_id": numbers},
-        {"group": group},
-        np.bincount(items, minlength=size),
-    )
-    people = EntityTable(np.array(ids, object), {"user_id": numbers}, {})
-    nobody = (np.zeros(0, int), np.zeros(0, int))
-    return TrainingData(
-        catalogue=catalogue,
-        users=people,
-        train=Examples({"user_id": numbers[users]}, np.array(ids, object)[users], items),
-        train_users=users,
-        held_out=HeldOut.build(people, nobody, nobody, 1),
-        query_tower=_tower("user_id", ids, config, "query"),
-        candidate_tower=_tower("item_id", ids, config, "candidate"),
-    )
+    layers = (_layer("user_id", size, config), _layer("item_id", size, config))
+    return data_of_pairs(config, users, items, (numbers, numbers), layers)
 
 
-def _tower(column: str, ids: list[str], config: ModelConfig, side: str) -> Tower:
+def _layer(column: str, size: int, config: ModelConfig) -> FeatureLayer:
+    ids = [str(number) for number in range(size)]
     feature = IdFeature(kind="id", column=column)
-    layer = build_feature(feature, FeatureStatistics(vocabulary=ids), config.towers.dim)
-    return Tower([layer], config.towers, f"{side}_tower", side)
+    return build_feature(feature, FeatureStatistics(vocabulary=ids), config.towers.dim)
 
 
 def _steps(

@@ -157,16 +157,12 @@ class Run:
         self.directory.required("schema", "validate")
         for variant in self.variants:
             fairness = variant_fairness(config, variant) if config.groups else None
-            settings = model_settings(config, fairness)
-            if variant == BASELINE and not self._is_current(
-                f"{variant}/model", settings, ["examples"]
-            ):
-                self._check_regularizer()
+            train = self._train_checked if variant == BASELINE else self._train
             self._build(
                 f"{variant}/model",
-                settings,
+                model_settings(config, fairness),
                 ["examples"],
-                functools.partial(self._train, variant, fairness),
+                functools.partial(train, variant, fairness),
                 resumes=True,
             )
             for unmet in _constraint(self._path(f"{variant}/model")).get("unmet", []):
@@ -296,16 +292,19 @@ class Run:
         )
         return {"epochs": len(history), **_without_slices(history[-1]), **_constraint(out)}
 
-    def _check_regularizer(self) -> None:
-        """Refuses before anything is trained what only the second variant would find out."""
+    def _train_checked(
+        self, variant: str, fairness: FairnessConfig | None, out: pathlib.Path
+    ) -> dict[str, Any]:
+        """Trains the first variant; what the second would be refused for is refused before."""
         from towers.building import build_regularizer
         from towers.training_data import TrainingData
 
         config = self.config
         if config.groups and config.fairness.weight > 0:
             data = TrainingData.load(config.model, self._path("examples"))
-            fairness = variant_fairness(config, config.fairness.regularizer)
-            build_regularizer(fairness, config.training, data)
+            second = variant_fairness(config, config.fairness.regularizer)
+            build_regularizer(second, config.training, data)
+        return self._train(variant, fairness, out)
 
     def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from towers.exported_tower import ExportedTower

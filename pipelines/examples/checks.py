@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from fairness_losses.errors import InvalidInputError
 from pipelines.examples.inputs import TIMESTAMP, Log
 from pipelines.readers.chunks import FILE, ROW, Block
+from pipelines.readers.types import is_number
 from towers.config import ITEM_ID, USER_ID
 
 SPLIT = "split"
@@ -181,7 +182,7 @@ def as_numbers(column: pa.ChunkedArray, where: str) -> np.ndarray:
     Raises:
         InvalidInputError: The column's type cannot hold numbers; the message begins with `where`.
     """
-    if _is_number(column.type):
+    if is_number(column.type):
         return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
     strings = as_strings(column, where)
     try:
@@ -210,7 +211,7 @@ def as_seconds(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, np.ndar
         seconds = np.floor(times.to_numpy().astype(np.float64) / 1e6)
     else:
         seconds = as_numbers(column, where)
-        if not _is_number(column.type):
+        if not is_number(column.type):
             strings = as_strings(column, where)
             iso = pc.fill_null(pc.match_substring_regex(strings, _ISO_8601), False)
             rows = iso.to_numpy(zero_copy_only=False)
@@ -225,8 +226,3 @@ def _parse_iso(strings: pa.Array) -> np.ndarray:
     times = pd.to_datetime(strings.to_pandas(), errors="coerce", utc=True)
     seconds = times.astype("int64").to_numpy() / 1e9
     return np.where(times.isna(), np.nan, seconds)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
-    return any(test(kind) for test in tests)

@@ -1,8 +1,8 @@
 """Builds training examples from an interaction log and the users and items tables with Beam.
 
 One element is some row groups, or a file of another format, never a row: every step works on whole
-Arrow tables. The
-result does not depend on the order or the size of bundles, nor on the number of workers.
+Arrow tables. The result does not depend on the order or the size of bundles, nor on the number of
+workers.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pipelines.examples.checks import (
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX, Table
 from pipelines.readers.chunks import FILE, ROW
 from pipelines.readers.files import read_chunk
-from pipelines.readers.types import TypesDifferError, concatenate
+from pipelines.readers.types import TypesDifferError, concatenate, is_list
 from towers.config import (
     ITEM_ID,
     CategoricalFeature,
@@ -185,7 +185,7 @@ def _feature(
 
 
 def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str) -> pa.Array:
-    if not _is_list(column.type):
+    if not is_list(column.type):
         strings = pc.fill_null(as_strings(column, where), "")
         return pc.split_pattern(strings, feature.separator) if feature.separator else strings
     # A list without values stands for one missing value, so that it has an embedding, too.
@@ -199,7 +199,7 @@ def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str
 
 
 def _vectors(column: pa.ChunkedArray, where: str) -> tuple[pa.Array, str, np.ndarray]:
-    if not _is_list(column.type):
+    if not is_list(column.type):
         raise InvalidInputError(
             f"{where}: a vector should be a list of numbers, which CSV cannot hold. "
             f"Received: {column.type}."
@@ -220,11 +220,6 @@ def _vectors(column: pa.ChunkedArray, where: str) -> tuple[pa.Array, str, np.nda
 def _as_floats(column: pa.ChunkedArray, where: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # What is too large for float32 is infinite, hence refused.
         return as_numbers(column, where).astype(np.float32)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in tests)
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:

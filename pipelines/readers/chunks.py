@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Protocol
@@ -52,7 +53,7 @@ class Block:
     """
 
     table: pa.Table
-    unreadable: np.ndarray
+    unreadable: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     reason: str = ""
 
 
@@ -105,6 +106,16 @@ def empty_table(columns: Sequence[str], file: int) -> pa.Table:
 def open_file(path: str) -> BinaryIO:
     """Opens a file of any file system that Beam knows, as its bytes are."""
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def is_gzipped(path: str) -> bool:
+    """Whether a file is compressed, as its name says."""
+    return path.lower().endswith(".gz")
+
+
+def unzipped(path: str, stream: BinaryIO) -> BinaryIO:
+    """Returns what an open file holds, decompressed if its name says that it is compressed."""
+    return gzip.GzipFile(fileobj=stream) if is_gzipped(path) else stream  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Iterator
 
@@ -11,7 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from pipelines.readers.chunks import Block, Chunk, empty_table, open_file, whole_file, with_origin
+from pipelines.readers.chunks import (
+    Block,
+    Chunk,
+    empty_table,
+    is_gzipped,
+    open_file,
+    unzipped,
+    whole_file,
+    with_origin,
+)
 
 _BLOCK_BYTES = 16 << 20
 _RAGGED = "the row has another number of cells than the header"
@@ -26,13 +34,13 @@ class Csv:
     def column_names(self, path: str) -> list[str]:
         """See `chunks.Format`."""
         with open_file(path) as stream:
-            raw = gzip.GzipFile(fileobj=stream) if _is_gzipped(path) else stream
+            raw = unzipped(path, stream)
             with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
                 return next(csv.reader(text), [])
 
     def chunks(self, path: str, file: int) -> list[Chunk]:
         """See `chunks.Format`."""
-        return whole_file(path, file, bytes_per_row=8 if _is_gzipped(path) else 32)
+        return whole_file(path, file, bytes_per_row=8 if is_gzipped(path) else 32)
 
     def read(self, chunk: Chunk, columns: list[str]) -> Iterator[Block]:
         """See `chunks.Format`."""
@@ -44,7 +52,7 @@ class Csv:
 
         with open_file(chunk.path) as stream:
             native = pa.PythonFile(stream, mode="r")
-            if _is_gzipped(chunk.path):
+            if is_gzipped(chunk.path):
                 native = pa.CompressedInputStream(native, "gzip")
             try:
                 reader = pa.csv.open_csv(
@@ -76,7 +84,3 @@ class Csv:
             if reported < len(ragged):
                 unreadable = np.array(ragged[reported:], np.int64)
                 yield Block(empty_table(columns, chunk.file), unreadable, _RAGGED)
-
-
-def _is_gzipped(path: str) -> bool:
-    return path.lower().endswith(".gz")

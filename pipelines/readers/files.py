@@ -39,7 +39,7 @@ def find_files(pattern: str, setting: str) -> list[str]:
     if not files:
         raise InvalidInputError(f"`{setting}`: there is no file {pattern}.")
     for path in files:
-        if _format_of(path) is None:
+        if not _formats(path):
             raise InvalidInputError(
                 f"`{setting}`: {path} is of no known format; its name should end in {_ENDINGS}. "
                 "Of a folder of such files give the glob `folder/*`."
@@ -58,7 +58,7 @@ def plan_chunks(files: Sequence[str]) -> list[Chunk]:
     chunks = []
     for file, path in enumerate(files):
         with readable(path):
-            chunks += format_of(path).chunks(path, file)
+            chunks += _format_of(path).chunks(path, file)
     return chunks
 
 
@@ -70,14 +70,14 @@ def column_names(path: str) -> list[str]:
     """
     names = _column_names(path)
     if not names:
-        wanted = "begin with a header row" if format_of(path).has_schema else "hold a row"
+        wanted = "begin with a header row" if _format_of(path).has_schema else "hold a row"
         raise InvalidInputError(f"{path}: the file is empty; it should {wanted}.")
     return names
 
 
 def _column_names(path: str) -> list[str]:
     with readable(path):
-        return format_of(path).column_names(path)
+        return _format_of(path).column_names(path)
 
 
 def check_columns(files: Sequence[str], needed: dict[str, str]) -> None:
@@ -94,15 +94,16 @@ def check_columns(files: Sequence[str], needed: dict[str, str]) -> None:
         InvalidInputError: A column is missing (the message names the nearest ones) or is there
             twice.
     """
-    together: dict[str, None] = {}
-    without_schema = [path for path in files if not format_of(path).has_schema]
+    without_schema = []
     for path in files:
-        if path in without_schema:
-            together |= dict.fromkeys(_column_names(path))
-        else:
+        if _format_of(path).has_schema:
             _check_names(path, column_names(path), needed)
+        else:
+            without_schema.append(path)
     if without_schema:
-        _check_names(without_schema[0], list(together) or column_names(without_schema[0]), needed)
+        together = dict.fromkeys(name for path in without_schema for name in _column_names(path))
+        first = without_schema[0]
+        _check_names(first, list(together) or column_names(first), needed)
 
 
 def _check_names(path: str, names: Sequence[str], needed: dict[str, str]) -> None:
@@ -130,16 +131,15 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> Iterator[Block]:
         InvalidInputError: The file is damaged, or is not UTF-8.
     """
     with readable(chunk.path):
-        yield from format_of(chunk.path).read(chunk, list(dict.fromkeys(columns)))
+        yield from _format_of(chunk.path).read(chunk, list(dict.fromkeys(columns)))
 
 
-def format_of(path: str) -> Format:
-    """Returns the format of a file that `find_files` has found."""
-    found = _format_of(path)
-    if found is None:
-        raise ValueError(f"`path` should be of a known format. Received: {path}.")
+def _format_of(path: str) -> Format:
+    """The format of a file that `find_files` has found."""
+    (found,) = _formats(path)
     return found
 
 
-def _format_of(path: str) -> Format | None:
-    return next((f for f in FORMATS if re.search(f.endings + "$", path.lower())), None)
+def _formats(path: str) -> list[Format]:
+    """The format that a name stands for; none for the name of another file."""
+    return [f for f in FORMATS if re.search(f.endings + "$", path.lower())]

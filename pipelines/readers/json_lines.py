@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from pipelines.readers.chunks import Block, Chunk, open_file, whole_file, with_origin
+from pipelines.readers.chunks import (
+    Block,
+    Chunk,
+    is_gzipped,
+    open_file,
+    unzipped,
+    whole_file,
+    with_origin,
+)
 from pipelines.readers.types import as_array
 
 _BLOCK_BYTES = 8 << 20
@@ -37,20 +44,20 @@ class JsonLines:
         """Returns the keys of the first thousand lines, in order of appearance."""
         names: dict[str, None] = {}
         with open_file(path) as stream:
-            for line in itertools.islice(_unzipped(path, stream), _LINES_FOR_NAMES):
+            for line in itertools.islice(unzipped(path, stream), _LINES_FOR_NAMES):
                 line.decode("utf-8")
                 names |= dict.fromkeys(_object(line) or {})
         return list(names)
 
     def chunks(self, path: str, file: int) -> list[Chunk]:
         """See `chunks.Format`."""
-        return whole_file(path, file, bytes_per_row=16 if path.lower().endswith(".gz") else 64)
+        return whole_file(path, file, bytes_per_row=16 if is_gzipped(path) else 64)
 
     def read(self, chunk: Chunk, columns: list[str]) -> Iterator[Block]:
         """See `chunks.Format`."""
         first_row = 1
         with open_file(chunk.path) as stream:
-            for text in _blocks(_unzipped(chunk.path, stream)):
+            for text in _blocks(unzipped(chunk.path, stream)):
                 text.decode("utf-8")  # Arrow would take any bytes.
                 first, last = _ends_of_lines(text)
                 filled = first > 0
@@ -60,16 +67,12 @@ class JsonLines:
                 plain = (first[filled] == ord("{")).all() and (last[filled] == ord("}")).all()
                 parsed = _parse(text, columns) if plain else None
                 if parsed is not None and len(parsed) == len(rows):
-                    yield Block(with_origin(parsed, chunk.file, rows), np.zeros(0, np.int64))
+                    yield Block(with_origin(parsed, chunk.file, rows))
                 else:
                     yield _line_by_line(text, rows, columns, chunk.file)
 
 
-def _unzipped(path: str, stream: BinaryIO) -> Any:
-    return gzip.GzipFile(fileobj=stream) if path.lower().endswith(".gz") else stream
-
-
-def _blocks(stream: Any) -> Iterator[bytes]:
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
     """Whole lines, each ended, about as many bytes at a time as memory should hold."""
     rest = b""
     while data := stream.read(_BLOCK_BYTES):

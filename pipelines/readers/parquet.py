@@ -45,4 +45,4 @@ class Parquet:
         with open_file(chunk.path) as stream:
             table = pq.ParquetFile(stream).read_row_groups(chunk.row_groups, columns=columns)
         rows = chunk.first_row + 1 + np.arange(len(table))
-        yield Block(with_origin(table.select(columns), chunk.file, rows), np.zeros(0, np.int64))
+        yield Block(with_origin(table.select(columns), chunk.file, rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.readers.chunks import Block, Chunk, open_file, whole_file, with_origin
+from pipelines.readers.chunks import (
+    Block,
+    Chunk,
+    is_gzipped,
+    open_file,
+    unzipped,
+    whole_file,
+    with_origin,
+)
 
 _RECORDS = 65_536
 _FRAME = 16
@@ -35,7 +42,7 @@ class TFRecord:
 
     def chunks(self, path: str, file: int) -> list[Chunk]:
         """See `chunks.Format`."""
-        return whole_file(path, file, bytes_per_row=16 if path.lower().endswith(".gz") else 64)
+        return whole_file(path, file, bytes_per_row=16 if is_gzipped(path) else 64)
 
     def read(self, chunk: Chunk, columns: list[str]) -> Iterator[Block]:
         """See `chunks.Format`."""
@@ -46,7 +53,7 @@ class TFRecord:
             table = pa.table({c: _plain(batch[c]) if c in names else nulls for c in columns})
             rows = first_row + np.arange(len(table))
             first_row += len(table)
-            yield Block(with_origin(table, chunk.file, rows), np.zeros(0, np.int64))
+            yield Block(with_origin(table, chunk.file, rows))
 
 
 def _batches(path: str) -> Iterator[pa.RecordBatch]:
@@ -55,7 +62,7 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
     from tfx_bsl.coders import example_coder
 
     decoder = example_coder.ExamplesToRecordBatchDecoder()
-    compression = "GZIP" if path.lower().endswith(".gz") else ""
+    compression = "GZIP" if is_gzipped(path) else ""
     records = tf.data.TFRecordDataset(path, compression, buffer_size=8 << 20).batch(_RECORDS)
     size = 0
     try:
@@ -78,7 +85,7 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
 def _size(path: str) -> int:
     """Bytes of a file, those that it has when it is no longer compressed."""
     with open_file(path) as stream:
-        raw = gzip.GzipFile(fileobj=stream) if path.lower().endswith(".gz") else stream
+        raw = unzipped(path, stream)
         return sum(map(len, iter(functools.partial(raw.read, _BLOCK_BYTES), b"")))
 
 

@@ -42,6 +42,18 @@ def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.table(columns).combine_chunks()
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values are numbers, or truth values, which count as such."""
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return any(test(kind) for test in tests)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values are lists, however they are stored."""
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
 def common_type(kinds: Sequence[pa.DataType], name: str) -> pa.DataType:
     """Returns the type that can stand for all.
 
@@ -62,9 +74,9 @@ def common_type(kinds: Sequence[pa.DataType], name: str) -> pa.DataType:
         return pa.list_(common_type(values, name))
     if all(pa.types.is_integer(kind) or pa.types.is_boolean(kind) for kind in kinds):
         return pa.string() if pa.uint64() in kinds else pa.int64()
-    if all(_is_number(kind) for kind in kinds):
+    if all(_converts(kind) for kind in kinds):
         return pa.float64()
-    if all(_is_number(kind) or pa.types.is_string(kind) for kind in kinds) and not any(
+    if all(_converts(kind) or pa.types.is_string(kind) for kind in kinds) and not any(
         pa.types.is_decimal(kind) for kind in kinds
     ):
         return pa.string()
@@ -104,22 +116,16 @@ def _chunks(column: pa.ChunkedArray) -> list[pa.Array]:
     return column.chunks or [pa.array([], column.type)]
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    # Arrow converts no numbers of 16 bits.
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
-    return kind != pa.float16() and any(test(kind) for test in tests)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in tests)
+def _converts(kind: pa.DataType) -> bool:
+    """Whether Arrow makes other numbers of these: of 16 bits it does not."""
+    return is_number(kind) and kind != pa.float16()
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type without the ways to store it."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
-    if _is_list(kind):
+    if is_list(kind):
         return pa.list_(_plain(kind.value_type))
     return pa.string() if pa.types.is_large_string(kind) else kind
 
@@ -133,7 +139,7 @@ def _converted(part: pa.Array, kind: pa.DataType) -> pa.Array:
         part = part.cast(pa.int8())
     if not pa.types.is_list(kind) or pa.types.is_null(part.type):
         return part.cast(kind)
-    if _is_list(part.type):
+    if is_list(part.type):
         lengths, values = pc.fill_null(pc.list_value_length(part), 0), pc.list_flatten(part)
     else:
         lengths, values = pc.is_valid(part), part.filter(pc.is_valid(part))

@@ -61,7 +61,7 @@ class Measuring:
             vectors, bonuses = self._tuned(point.strength)
         else:
             vectors = self._vectors
-        if not all(np.isfinite(part).all() for part in vectors):
+        if not _are_finite(vectors):
             return {}
         measured = self._lists.measure(vectors, {"variant": point.name})
         change = None
@@ -78,7 +78,7 @@ class Measuring:
     def _vectors(self) -> Vectors:
         """Of the model without a regularizer."""
         vectors = self._lists.vectors(self._baseline_model)
-        if not all(np.isfinite(part).all() for part in vectors):
+        if not _are_finite(vectors):
             raise InvalidInputError(
                 "the training without a regularizer diverged, so there is nothing to compare with: "
                 "lower `training.learning_rate`."
@@ -136,3 +136,7 @@ class Measuring:
             return exposure_ratio(exposure, target)[:, self._group]
 
         return ratios
+
+
+def _are_finite(vectors: Vectors) -> bool:
+    return all(np.isfinite(part).all() for part in vectors)

@@ -54,8 +54,7 @@ def infer_schema(
     schema = tfdv.infer_schema(statistics[0])
     for other in statistics[1:]:
         schema = tfdv.update_schema(schema, other)
-    features = [*config.features.query, *config.features.candidate]
-    free = {USER_ID, ITEM_ID, *(f.column for f in features if isinstance(f, TextFeature))}
+    free = free_features(config)
     bands = {f"{SLICE_PREFIX}{s.column}": band_labels(s.bands) for s in config.slices if s.bands}
     for feature in schema.feature:
         feature.presence.min_count = 1
@@ -77,10 +76,20 @@ def infer_schema(
     return schema
 
 
+def free_features(config: RunConfig) -> set[str]:
+    """Features that may have any value: ids and texts."""
+    features = [*config.features.query, *config.features.candidate]
+    return {USER_ID, ITEM_ID, *(f.column for f in features if isinstance(f, TextFeature))}
+
+
+def is_label(feature: str) -> bool:
+    """Whether a feature of the examples is the group or a slice."""
+    return feature == GROUP or feature.startswith(SLICE_PREFIX)
+
+
 def is_sensitive(feature: str, config: RunConfig) -> bool:
     """Whether a feature of the examples says who somebody is."""
-    label = feature == GROUP or feature.startswith(SLICE_PREFIX)
-    return label or feature in config.sensitive_columns
+    return is_label(feature) or feature in config.sensitive_columns
 
 
 def is_tagged(feature: str, schema: schema_pb2.Schema) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.config import RunConfig
+from pipelines.examples.inputs import TIMESTAMP
+from pipelines.validation.contract import free_features, is_label
 
 _FEWEST = 100
 """Examples that a share is of before or after, at least, to be compared."""
@@ -20,23 +24,23 @@ _DEVIATIONS = 3.0
 so that chance is not taken for change."""
 
 
-def with_drift_limit(
-    schema: schema_pb2.Schema, free: set[str], max_drift: float | None
-) -> schema_pb2.Schema:
+def with_drift_limit(schema: schema_pb2.Schema, config: RunConfig) -> schema_pb2.Schema:
     """Returns a copy of a schema that limits how far distributions may be from earlier ones.
 
     The distance is the largest difference of a value's share for strings, and the Jensen-Shannon
-    divergence for numbers; both are from 0 to 1.
+    divergence for numbers; both are from 0 to 1. Ids, times and texts may be any, and the shares of
+    labels are counted (`changed_shares`).
 
     Args:
         schema: The schema.
-        free: Features that are not limited.
-        max_drift: The largest distance; no limit if None.
+        config: The run; no limit without `validation.max_drift`.
     """
     limited = schema_pb2.Schema()
     limited.CopyFrom(schema)
-    for feature in limited.feature if max_drift is not None else []:
-        if feature.name in free:
+    max_drift = config.validation.max_drift
+    free = {TIMESTAMP, *free_features(config)}
+    for feature in limited.feature:
+        if max_drift is None or feature.name in free or is_label(feature.name):
             continue
         if feature.type == schema_pb2.BYTES:
             feature.drift_comparator.infinity_norm.threshold = max_drift
@@ -85,23 +89,20 @@ def changed_shares(
     Yields:
         An anomaly for each, which names it with its shares.
     """
-    for division in list(positives)[:1]:  # All divisions are of the same examples.
-        groups = [_summed(_counts(these.get(division, {})), 1) for these in (earlier, positives)]
-        yield from _changes(groups[0], groups[1], "group", max_ratio, set())
-    for division, cells in positives.items():
-        before, now = _counts(earlier.get(division, {})), _counts(cells)
+    for number, (division, cells) in enumerate(positives.items()):
+        before = earlier.get(division, {})
+        if number == 0:  # All divisions are of the same examples.
+            yield from _changes(_by_group(before), _by_group(cells), "group", max_ratio, set())
         few = {
             value
-            for these in (earlier.get(division, {}), cells)
+            for these in (before, cells)
             for value, cell in these.items()
             if cell["users"] < min_users
         }
-        yield from _changes(_summed(before, 0), _summed(now, 0), division, max_ratio, few)
-        for value in cells:
-            if value not in few:
-                where = f"group in {division}={value}"
-                own = [_within(counts, value) for counts in (before, now)]
-                yield from _changes(own[0], own[1], where, max_ratio, set())
+        yield from _changes(_by_slice(before), _by_slice(cells), division, max_ratio, few)
+        for value in (v for v in cells if v in before and v not in few):
+            then, now = before[value]["positives"], cells[value]["positives"]
+            yield from _changes(then, now, f"group in {division}={value}", max_ratio, set())
 
 
 def _changes(
@@ -128,22 +129,12 @@ def _changes(
             yield {"feature": feature, "part": "train", "problem": problem}
 
 
-def _counts(cells: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    return {
-        (value, group): count
-        for value, cell in cells.items()
-        for group, count in cell["positives"].items()
-    }
+def _by_slice(cells: Mapping[str, Any]) -> dict[str, int]:
+    return {value: sum(cell["positives"].values()) for value, cell in cells.items()}
 
 
-def _within(counts: Mapping[tuple[str, str], int], value: str) -> dict[str, int]:
-    """Counts by group of one slice."""
-    return {group: count for (of, group), count in counts.items() if of == value}
-
-
-def _summed(counts: Mapping[tuple[str, str], int], part: int) -> dict[str, int]:
-    """Counts by slice (0) or by group (1)."""
-    totals: dict[str, int] = {}
-    for key, count in counts.items():
-        totals[key[part]] = totals.get(key[part], 0) + count
-    return totals
+def _by_group(cells: Mapping[str, Any]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for cell in cells.values():
+        total.update(cell["positives"])
+    return total

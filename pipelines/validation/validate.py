@@ -24,10 +24,11 @@ from fairness_losses.config import UNKNOWN
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
-from pipelines.examples.inputs import GROUP, SLICE_PREFIX, TIMESTAMP
+from pipelines.examples.inputs import GROUP, SLICE_PREFIX
 from pipelines.examples.summaries import write_json
 from pipelines.validation.contract import (
     infer_schema,
+    is_label,
     is_sensitive,
     is_tagged,
     known_values,
@@ -35,7 +36,7 @@ from pipelines.validation.contract import (
 )
 from pipelines.validation.drift import changed_shares, earlier_statistics, with_drift_limit
 from pipelines.validation.sampling import sample_examples
-from towers.config import ITEM_ID, USER_ID, TextFeature
+from towers.config import USER_ID
 
 SCHEMA = "schema.pbtxt"
 """Name of the schema's file."""
@@ -45,6 +46,22 @@ POSITIVES = "positives.json"
 
 ALL_EXAMPLES = "All Examples"
 """Name that TFDV gives to the statistics of all rows."""
+
+
+_REMEDY_FOR_SCHEMA = (
+    "Correct the data; or, if they are meant to be so, change the schema and give it as "
+    "`validation.schema_path`, or remove it to have one inferred again."
+)
+_SHORT = (
+    "the examples do not fulfil `validation.min_positives`:",
+    "Give more data, join groups or bands of few, or lower the setting.",
+)
+_DRIFTED = (
+    "shares changed by more than `validation.max_share_ratio` since the last run:",
+    "Correct the data; or, if they are meant to be so, raise the setting, or remove the folder "
+    "`schema` to begin anew.",
+)
+"""What is wrong, and what to do about it."""
 
 
 class AnomaliesError(InvalidInputError):
@@ -97,7 +114,7 @@ def validate_examples(
         schema = infer_schema(list(statistics.values()), labels, config)
         tfdv.write_schema_text(schema, str(out_dir / SCHEMA))
     earlier = previous_schema.parent if previous_schema else None
-    limited = with_drift_limit(schema, _not_limited(schema, config), config.validation.max_drift)
+    limited = with_drift_limit(schema, config)
     anomalies: list[dict[str, str]] = []
     for part, sample in samples.items():
         before = earlier_statistics(earlier / f"{part}.stats.pb", ALL_EXAMPLES) if earlier else None
@@ -114,10 +131,17 @@ def validate_examples(
     }
     write_json(out_dir / "anomalies.json", anomalies + short + drifted)
     write_json(out_dir / "summary.json", summary)
-    if anomalies or short or drifted:
-        messages = [_of_schema(anomalies, source)] if anomalies else []
-        messages += [_of_positives(short)] if short else []
-        messages += [_of_shares(drifted)] if drifted else []
+    against_schema = f"the examples do not fulfil the schema{f' {source}' if source else ''}:"
+    messages = [
+        f"{problem}\n{_table(found)}\n{remedy}"
+        for found, problem, remedy in (
+            (anomalies, against_schema, _REMEDY_FOR_SCHEMA),
+            (short, *_SHORT),
+            (drifted, *_DRIFTED),
+        )
+        if found
+    ]
+    if messages:
         raise AnomaliesError("\n".join(messages))
     return summary
 
@@ -182,14 +206,6 @@ def _new_labels(
             yield {"feature": feature, "part": part, "problem": problem}
 
 
-def _not_limited(schema: schema_pb2.Schema, config: RunConfig) -> set[str]:
-    """Features that may drift: ids, times and texts, and labels, whose shares are counted."""
-    features = [*config.features.query, *config.features.candidate]
-    texts = {f.column for f in features if isinstance(f, TextFeature)}
-    labels = {f.name for f in schema.feature if f.name == GROUP or f.name.startswith(SLICE_PREFIX)}
-    return {USER_ID, ITEM_ID, TIMESTAMP, *texts, *labels}
-
-
 def _drifted_shares(
     positives: Mapping[str, Any], earlier: pathlib.Path | None, config: RunConfig
 ) -> Iterator[dict[str, str]]:
@@ -228,31 +244,6 @@ def short_of_positives(
 
 def _count_values(count: int) -> str:
     return f"{count:,} {'value' if count == 1 else 'values'} that the schema does not know"
-
-
-def _of_schema(anomalies: list[dict[str, str]], source: str | pathlib.Path | None) -> str:
-    return (
-        f"the examples do not fulfil the schema{f' {source}' if source else ''}:\n"
-        f"{_table(anomalies)}\n"
-        "Correct the data; or, if they are meant to be so, change the schema and give it as "
-        "`validation.schema_path`, or remove it to have one inferred again."
-    )
-
-
-def _of_positives(short: list[dict[str, str]]) -> str:
-    return (
-        f"the examples do not fulfil `validation.min_positives`:\n{_table(short)}\n"
-        "Give more data, join groups or bands of few, or lower the setting."
-    )
-
-
-def _of_shares(drifted: list[dict[str, str]]) -> str:
-    return (
-        f"shares changed by more than `validation.max_share_ratio` since the last run:\n"
-        f"{_table(drifted)}\n"
-        "Correct the data; or, if they are meant to be so, raise the setting, or remove the folder "
-        "`schema` to begin anew."
-    )
 
 
 def _table(anomalies: list[dict[str, str]]) -> str:
@@ -295,7 +286,7 @@ def _missing(sample: pa.RecordBatch) -> dict[str, int]:
 
 
 def _label_features(sample: pa.RecordBatch) -> list[str]:
-    return [n for n in sample.schema.names if n == GROUP or n.startswith(SLICE_PREFIX)]
+    return [name for name in sample.schema.names if is_label(name)]
 
 
 def _values(sample: pa.RecordBatch, feature: str) -> pa.Array:
