@@ -6,7 +6,6 @@ Tables travel as Arrow bytes. Rejected rows and counts leave a step by outputs o
 from __future__ import annotations
 
 import itertools
-import pathlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -36,11 +35,11 @@ from pipelines.examples.summaries import (
     count_rows,
     group_codes,
     write_dead_letters,
-    write_json,
     write_summaries,
 )
 from pipelines.examples.tables import ids_table, load_table
 from pipelines.examples.tf_examples import encode_examples, merge_examples
+from pipelines.file_systems import StrPath, join, write_json
 from pipelines.readers.chunks import Chunk
 from pipelines.readers.files import read_chunk
 from towers.config import FeaturesConfig
@@ -136,7 +135,7 @@ class WriteShard(beam.DoFn):
     """A shard to the example files of every part."""
 
     def __init__(
-        self, split: SplitConfig, out_dir: pathlib.Path, num_shards: int, max_history: int
+        self, split: SplitConfig, out_dir: StrPath, num_shards: int, max_history: int
     ) -> None:
         self._split, self._out_dir, self._num_shards = split, out_dir, num_shards
         self._max_history = max_history
@@ -251,12 +250,12 @@ def find_thresholds(counts: np.ndarray, split: SplitConfig) -> TimeThresholds:
 
 
 def write_letters(
-    letters: tuple[str, Iterable[bytes]], out_dir: pathlib.Path, files: dict[str, list[str]]
+    letters: tuple[str, Iterable[bytes]], out_dir: StrPath, files: dict[str, list[str]]
 ) -> tuple[str, dict[str, int]]:
     """Writes the dead letters of an input and returns its name with its reasons' counts."""
     name, tables = letters
     dead = pa.concat_tables([from_bytes(table) for table in tables])
-    path = out_dir / "dead_letter" / f"{name}.jsonl"
+    path = join(out_dir, "dead_letter", f"{name}.jsonl")
     return name, write_dead_letters(path, dead, files.get(name, []))
 
 
@@ -264,7 +263,7 @@ def finish(
     _: None,
     features: FeaturesConfig,
     slices: Sequence[SliceConfig],
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
     users: bytes,
     items: bytes,
     shards: Iterable[ShardReport],
@@ -287,4 +286,5 @@ def finish(
         }
         for name in INPUTS
     }
-    write_json(out_dir / "counts.json", counts)
+    # The last file: where it is, all of them are.
+    write_json(join(out_dir, "counts.json"), counts)

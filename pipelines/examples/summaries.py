@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,8 @@ from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.record_files import RecordFile
-from pipelines.readers.chunks import FILE, ROW
+from pipelines.file_systems import StrPath, join, whole_file, write_json
+from pipelines.readers.chunks import FILE, ROW, open_file
 from pipelines.slicing import divide
 from towers.config import (
     ITEM_ID,
@@ -82,7 +82,7 @@ def group_codes(items: pa.Table) -> tuple[list[str], np.ndarray]:
 
 
 def write_summaries(
-    folder: pathlib.Path,
+    folder: StrPath,
     users: pa.Table,
     items: pa.Table,
     shards: Iterable[ShardReport],
@@ -106,9 +106,8 @@ def write_summaries(
     user_counts = _total((r.user_counts[[0, 2]] for r in reports), len(users))
     item_counts = _total((r.item_counts for r in reports), len(items))
     frequency = pa.array(item_counts)
-    pq.write_table(items.add_column(2, FREQUENCY, frequency), folder / "catalogue.parquet")
-    pq.write_table(_with_history(users, items, reports, features), folder / "users.parquet")
-    (folder / "vocabularies").mkdir(exist_ok=True)
+    _write_table(join(folder, "catalogue.parquet"), items.add_column(2, FREQUENCY, frequency))
+    _write_table(join(folder, "users.parquet"), _with_history(users, items, reports, features))
     # Items of a history are numbered even if the candidate tower does not see their ids.
     of_history = {ITEM_ID} if features.history else set()
     for table, counts, columns in (
@@ -116,16 +115,16 @@ def write_summaries(
         (items, item_counts, _numbered_columns(features.candidate) | of_history),
     ):
         for column in columns:
-            path = folder / "vocabularies" / f"{column}.parquet"
-            pq.write_table(_vocabulary(table[column], counts), path)
-    write_json(folder / "groups.json", _group_shares(items, item_counts))
-    write_json(folder / "positives.json", _positives(users, items, reports, slices))
+            path = join(folder, "vocabularies", f"{column}.parquet")
+            _write_table(path, _vocabulary(table[column], counts))
+    write_json(join(folder, "groups.json"), _group_shares(items, item_counts))
+    write_json(join(folder, "positives.json"), _positives(users, items, reports, slices))
     files = sorted((f for r in reports for f in r.written.values()), key=lambda f: f.name)
     shards_of = {f.name: {"records": f.records, "sha256": f.sha256} for f in files}
-    write_json(folder / "shards.json", shards_of)
+    write_json(join(folder, "shards.json"), shards_of)
 
 
-def write_dead_letters(path: pathlib.Path, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
+def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
     """Writes one JSON object per rejected row, in order of file and row.
 
     Args:
@@ -137,23 +136,16 @@ def write_dead_letters(path: pathlib.Path, dead: pa.Table, files: Sequence[str])
         Reason to its count, most frequent first.
     """
     dead = dead.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8") as out:
+    with whole_file(path) as out:
         for row in dead.to_pylist():
             letter = {"file": files[row[FILE]], "row": row[ROW], "reason": row[REASON]}
             letter |= {name: row[name] for name in (USER_ID, ITEM_ID) if row[name]}
-            out.write(json.dumps(letter, ensure_ascii=False) + "\n")
+            out.write(f"{json.dumps(letter, ensure_ascii=False)}\n".encode())
     return dict(Counter(dead[REASON].to_pylist()).most_common())
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file that people can read, too."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
 def check_counts(
-    counts: dict[str, Any], dead_letter_dir: pathlib.Path, max_dead_letter_share: float
+    counts: dict[str, Any], dead_letter_dir: StrPath, max_dead_letter_share: float
 ) -> None:
     """Checks that no row got lost and that enough could be used.
 
@@ -180,7 +172,7 @@ def check_counts(
         raise InvalidInputError(
             f"data.{name}: {dead:,} of {read:,} rows ({dead / read:.1%}) could not be used; "
             f"`data.max_dead_letter_share` is {max_dead_letter_share:.1%}. Most common: "
-            f"{_most_common(count['dead'], dead_letter_dir / f'{name}.jsonl')}. "
+            f"{_most_common(count['dead'], join(dead_letter_dir, f'{name}.jsonl'))}. "
             "Correct the rows or the configuration."
         )
     written = counts["interactions"]["written"]
@@ -193,13 +185,18 @@ def check_counts(
             )
 
 
-def _most_common(reasons: Mapping[str, int], dead_letters: pathlib.Path) -> str:
+def _most_common(reasons: Mapping[str, int], dead_letters: str) -> str:
     first: dict[str, str] = {}
-    with dead_letters.open(encoding="utf-8") as lines:
+    with open_file(dead_letters) as lines:
         for letter in map(json.loads, lines):
             first.setdefault(letter["reason"], f"{letter['file']}, row {letter['row']}")
     most = list(reasons.items())[:_MESSAGE_REASONS]
     return "; ".join(f"{reason} ({count:,}, first in {first[reason]})" for reason, count in most)
+
+
+def _write_table(path: str, table: pa.Table) -> None:
+    with whole_file(path) as file:
+        pq.write_table(table, file)
 
 
 def _with_history(

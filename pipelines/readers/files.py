@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
 from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.file_systems import is_remote
 from pipelines.readers.chunks import Block, Chunk, Format, readable
 from pipelines.readers.delimited import Csv
 from pipelines.readers.json_lines import JsonLines
@@ -47,6 +49,15 @@ def find_files(pattern: str, setting: str) -> list[str]:
         if FileSystems.exists(path.rstrip("/") + "/"):
             raise InvalidInputError(f"`{setting}`: {path} is a folder; give the glob `{path}/*`.")
     return files
+
+
+def file_state(path: str) -> list[object]:
+    """Returns what is another when a file is: its path, size in bytes and time of change."""
+    if is_remote(path):
+        metadata = FileSystems.get_filesystem(path).metadata(path)
+        return [path, metadata.size_in_bytes, metadata.last_updated_in_seconds]
+    local = pathlib.Path(path).stat()
+    return [path, local.st_size, local.st_mtime_ns]
 
 
 def plan_chunks(files: Sequence[str]) -> list[Chunk]:
