@@ -26,6 +26,7 @@ from pipelines.examples import steps
 from pipelines.examples.arrow_ipc import to_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
 from pipelines.examples.inputs import Inputs, Log, Table, plan_inputs
+from pipelines.examples.sources import Chunks, Plan
 from pipelines.examples.steps import DEAD, GOOD, READ, REPEATED, TIMES
 from pipelines.examples.summaries import check_counts
 from pipelines.file_systems import StrPath, join
@@ -138,8 +139,7 @@ def assemble(pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir
     max_history = history.max_items if history else 0
     log = (
         pipeline
-        | "Chunks of the log" >> beam.Create(inputs.log.chunks)
-        | "Spread chunks" >> beam.Reshuffle()
+        | "Chunks of the log" >> Chunks(inputs.log)
         | "Read log" >> _split(steps.ReadLog(inputs.log, without_table), USER_ID, ITEM_ID)
     )
     users = _table(pipeline, inputs.users, "users", log[USER_ID])
@@ -204,9 +204,7 @@ def _table(
     """A checked table as one element, with its rows read and dead letters."""
     if plan:
         return (
-            pipeline
-            | f"Files of {name}" >> beam.Create([plan])
-            | f"Read {name}" >> _split(steps.ReadTable())
+            pipeline | f"Plan of {name}" >> Plan(plan) | f"Read {name}" >> _split(steps.ReadTable())
         )
     id_name = USER_ID if name == "users" else ITEM_ID
     return (
