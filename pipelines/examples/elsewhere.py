@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
-from pipelines.examples.pipeline import build_examples, read_counts
+from pipelines.examples.pipeline import examples_pipeline, read_counts, run_to_end
 from pipelines.file_systems import join, use_options, write_json
 from pipelines.readers.chunks import open_file
 
@@ -52,8 +52,9 @@ def build_elsewhere(
     """
     use_options(pipeline_args)
     if not is_complete(folder, built_from):
+        pipeline = examples_pipeline(config, source_dir, folder, pipeline_args)
         claim(folder, built_from)
-        build_examples(config, source_dir, folder, pipeline_args)
+        run_to_end(pipeline)
     fetch(folder, out_dir)
     return read_counts(config, out_dir)
 

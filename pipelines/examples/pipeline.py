@@ -64,11 +64,7 @@ def build_examples(
     Raises:
         InvalidInputError: The input cannot be used; the message says where and why.
     """
-    pipeline = examples_pipeline(config, source_dir, out_dir, pipeline_args)
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise _input_error(error) or error from error
+    run_to_end(examples_pipeline(config, source_dir, out_dir, pipeline_args))
     return read_counts(config, out_dir)
 
 
@@ -87,6 +83,18 @@ def examples_pipeline(
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(pipeline_args)))
     assemble(pipeline, config, plan_inputs(config, source_dir), out_dir)
     return pipeline
+
+
+def run_to_end(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline and waits for its end.
+
+    Raises:
+        InvalidInputError: The input cannot be used; the message says where and why.
+    """
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        raise _input_error(error) or error from error
 
 
 def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:

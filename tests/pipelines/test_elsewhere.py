@@ -66,7 +66,7 @@ def test_finished_examples_are_fetched_and_not_built_again(tmp_path, bucket, mon
     (tmp_path / "first").mkdir()
     counts = build_elsewhere(run, None, AT, "print", tmp_path / "first")
     bucket.put(f"{AT}/.train-00000-of-00001.tfrecord.gz.0123", b"of a worker that was killed")
-    monkeypatch.delattr("pipelines.examples.elsewhere.build_examples")
+    monkeypatch.delattr("pipelines.examples.elsewhere.run_to_end")
     (tmp_path / "second").mkdir()
     assert build_elsewhere(run, None, AT, "print", tmp_path / "second") == counts
     for out in ("first", "second"):
@@ -87,6 +87,13 @@ def test_unfinished_examples_are_refused(tmp_path, bucket):
     del bucket.objects[f"{AT}/counts.json"]
     with pytest.raises(InvalidInputError, match=r"still running, wait for it; if it failed"):
         is_complete(AT, "print")
+
+
+def test_a_job_that_cannot_start_leaves_the_folder_empty(tmp_path, bucket):
+    run = config(write_files(tmp_path, log="who,when\n"))
+    with pytest.raises(InvalidInputError, match="no column `what`"):
+        build_elsewhere(run, None, AT, "print", tmp_path / "out")
+    assert not bucket.names(AT)
 
 
 def test_a_folder_of_other_files_is_refused(bucket):
