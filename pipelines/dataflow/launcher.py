@@ -53,6 +53,8 @@ def launch(config_path: str, examples_at: str, beam_args: Sequence[str]) -> Pipe
     built_from = fingerprint([*examples_settings(config), inputs_fingerprint(config)], {})
     if is_complete(examples_at, built_from):
         raise InvalidInputError(f"{examples_at}: the examples are there already. Fetch them.")
+    # Nothing that workers need is in this module, the main one of its process.
+    beam_args = [*beam_args, "--no_save_main_session"]
     pipeline = examples_pipeline(config, None, examples_at, beam_args)
     claim(examples_at, built_from)
     return pipeline.run()
