@@ -21,7 +21,7 @@ from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.record_files import RecordFile
-from pipelines.file_systems import StrPath, join, whole_file, write_json
+from pipelines.file_systems import StrPath, is_remote, join, whole_file, write_json
 from pipelines.readers.chunks import FILE, ROW, open_file
 from pipelines.slicing import divide
 from towers.config import (
@@ -127,6 +127,8 @@ def write_summaries(
 def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
     """Writes one JSON object per rejected row, in order of file and row.
 
+    Without any, there is an empty file on a local disk, and none elsewhere.
+
     Args:
         path: The `.jsonl` file.
         dead: As `checks.DEAD_SCHEMA`.
@@ -135,6 +137,8 @@ def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> d
     Returns:
         Reason to its count, most frequent first.
     """
+    if not len(dead) and is_remote(path):
+        return {}  # Beam's client of S3 cannot write an empty file.
     dead = dead.sort_by([(FILE, "ascending"), (ROW, "ascending")])
     with whole_file(path) as out:
         for row in dead.to_pylist():

@@ -112,6 +112,8 @@ class _Upload(io.BytesIO):
 
     def close(self) -> None:
         if not self.closed:
+            if not self.getvalue():
+                raise BeamIOError("as S3: an upload of no parts")
             self._files.put(self._path, self.getvalue())
         super().close()
 
