@@ -109,35 +109,36 @@ class _TableSource(bigquery._CustomBigQueryStorageSource):
     def split(self, *bounds: Any) -> Iterator[SourceBundle]:
         bundles = list(super().split(*bounds))
         for number, bundle in enumerate(bundles):
-            stream = bundle.source
-            source = _StreamSource(stream.read_stream_name, True, stream.timeout)
-            source.page = Page(self._path, self._file, (), 1 + number, 0, len(bundles), b"")
+            before_first = Page(self._path, self._file, (), 1 + number, 0, len(bundles), b"")
+            source = _StreamSource(bundle.source.read_stream_name, before_first)
             yield SourceBundle(bundle.weight, source, None, None)
 
 
 class _StreamSource(bigquery._CustomBigQueryStorageStreamSource):
     """Beam's source of a stream, less the taking apart of what it receives.
 
-    Attributes:
-        page: The page before the first.
+    Args:
+        name: Of the stream.
+        before_first: The empty page before the first.
     """
 
-    page: Page
+    def __init__(self, name: str, before_first: Page) -> None:
+        super().__init__(name, use_native_datetime=True)
+        self._before_first = before_first
 
     def read_arrow(self) -> Iterator[Page]:
         client = bigquery.bq_storage.BigQueryReadClient()
-        options = {} if self.timeout is None else {"timeout": self.timeout}
         stream = client.read_rows(
-            self.read_stream_name, retry_delay_callback=self.retry_delay_callback, **options
+            self.read_stream_name, retry_delay_callback=self.retry_delay_callback
         )
-        first_row = self.page.first_row
-        for batches in _gathered(page.to_arrow() for page in stream.rows().pages):
+        page = self._before_first
+        for batches in _gathered(message.to_arrow() for message in stream.rows().pages):
             table = pa.Table.from_batches(batches)
-            content = to_bytes(table)
-            yield dataclasses.replace(
-                self.page, first_row=first_row, rows=len(table), content=content
+            first_row = page.first_row + page.step * page.rows
+            page = dataclasses.replace(
+                page, first_row=first_row, rows=len(table), content=to_bytes(table)
             )
-            first_row += len(table) * self.page.step
+            yield page
 
 
 def is_table(path: str) -> bool:
