@@ -52,6 +52,7 @@ def main() -> None:
         write_tables(part, arguments.element_rows)
         ways: dict[str, tuple[Callable[[pathlib.Path, pathlib.Path], None], pathlib.Path]] = {
             "fairtowers": (ours, whole),
+            "fairtowers, tables too large to send": (shuffled, whole),
             "the same encoding without Beam": (without_beam, whole),
             "Beam, element by element": (by_element, part),
         }
@@ -90,7 +91,12 @@ def _ids(letter: str, count: int) -> np.ndarray:
     return np.array([f"{letter}{n}" for n in range(count)])
 
 
-def ours(source: pathlib.Path, out: pathlib.Path) -> None:
+def shuffled(source: pathlib.Path, out: pathlib.Path) -> None:
+    """The same without a worker that sees a table whole."""
+    ours(source, out, max_broadcast_mb=0)
+
+
+def ours(source: pathlib.Path, out: pathlib.Path, max_broadcast_mb: float = 256) -> None:
     """The examples stage of a run."""
     features = {
         tower: [
@@ -107,6 +113,7 @@ def ours(source: pathlib.Path, out: pathlib.Path) -> None:
         "interactions": {"path": str(source / "interactions.parquet"), "timestamp": "timestamp"},
         "users": {"path": str(source / "users.parquet"), "id": "user_id"},
         "items": {"path": str(source / "items.parquet"), "id": "item_id"},
+        "max_broadcast_mb": max_broadcast_mb,
     }
     config = {"name": "benchmark", "data": data, "features": features}
     build_examples(RunConfig.model_validate(config), None, out)

@@ -100,6 +100,10 @@ class DataConfig(Settings):
     """The items table; without one, items have an id and nothing else."""
     max_dead_letter_share: float = Field(default=0.05, ge=0, le=1)
     """The run stops when a larger share of any input's rows could not be used."""
+    max_broadcast_mb: float = Field(default=256, ge=0)
+    """Every worker holds the users and items tables in memory if their files are not larger than
+    this together, in MB. Larger tables are joined with the log by a shuffle, in which no worker
+    sees a table whole; 0 always does that. The examples are the same."""
 
     @model_validator(mode="after")
     def _check_paths(self) -> DataConfig:

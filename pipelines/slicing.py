@@ -68,13 +68,20 @@ def _cells(columns: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 def _encode(column: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Values in the order a reader expects (`5–9` before `10–19`, `unknown` last), and codes."""
     names, codes = np.unique(column, return_inverse=True)
-    order = sorted(range(len(names)), key=lambda i: _reading_order(names[i]))
+    order = sorted(range(len(names)), key=lambda i: reading_order(str(names[i])))
     rank = np.argsort(order)
     return [str(names[i]) for i in order], rank[codes]
 
 
-def _reading_order(value: str) -> tuple[bool, list[tuple[bool, float, str]]]:
+def reading_order(value: str) -> list[tuple[bool, list[tuple[bool, float, str]]]]:
+    """Returns what to sort the values of a slice by: `5–9` before `10–19`, `unknown` last.
+
+    Args:
+        value: Of one column, or of several that are crossed: `F × 25–44`.
+    """
+    return [(of_column == UNKNOWN, _numbers_first(of_column)) for of_column in value.split(" × ")]
+
+
+def _numbers_first(value: str) -> list[tuple[bool, float, str]]:
     parts = re.findall(r"\d+|\D+", value)
-    return value == UNKNOWN, [
-        (not p.isdecimal(), float(p) if p.isdecimal() else 0.0, p) for p in parts
-    ]
+    return [(not p.isdecimal(), float(p) if p.isdecimal() else 0.0, p) for p in parts]

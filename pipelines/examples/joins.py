@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -88,3 +90,25 @@ def in_order(log: pa.Table) -> tuple[pa.Table, int]:
     repeated = np.zeros(len(order), bool)
     repeated[1:] = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
     return log.take(order[~repeated]), int(repeated.sum())
+
+
+def by_shard(
+    table: pa.Table, hashes: np.ndarray, num_shards: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Divides rows by a hash.
+
+    Args:
+        table: The rows.
+        hashes: uint64 `[num_rows]`.
+        num_shards: At most 65,536.
+
+    Yields:
+        Every shard with its rows, so that each one is written even if it has none.
+    """
+    # Numbers of 16 bits are sorted in linear time.
+    shard = (hashes % num_shards).astype(np.uint16)
+    order = np.argsort(shard, kind="stable")
+    bounds = np.searchsorted(shard[order], np.arange(num_shards, dtype=np.uint16))
+    table = table.take(order)
+    for number, (start, end) in enumerate(itertools.pairwise([*bounds.tolist(), len(table)])):
+        yield number, table.slice(start, end - start)

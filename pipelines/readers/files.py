@@ -62,6 +62,15 @@ def plan_chunks(files: Sequence[str]) -> list[Chunk]:
     return chunks
 
 
+def size_in_bytes(files: Sequence[str]) -> int:
+    """Returns how large files are together, as they are stored."""
+    return sum(
+        metadata.size_in_bytes
+        for found in FileSystems.match(list(files))
+        for metadata in found.metadata_list
+    )
+
+
 def column_names(path: str) -> list[str]:
     """Returns the names of a file's columns.
 
