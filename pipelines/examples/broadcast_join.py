@@ -78,8 +78,8 @@ def join(
     )
     shards = ordered[GOOD] | "Write shards" >> beam.ParDo(
         WriteShard(ShardWriter.of(config, out_dir, num_shards)),
-        users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(_encode)),
-        items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(_encode)),
+        users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(_encode, config.seed)),
+        items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(_encode, config.seed)),
         thresholds=thresholds(pipeline, ordered[TIMES], config.split),
     )
     summaries = (
@@ -239,5 +239,5 @@ def _hash_ids(table: bytes, seed: int) -> bytes:
     return to_bytes(hashed_ids(from_bytes(table), seed))
 
 
-def _encode(table: bytes) -> bytes:
-    return to_bytes(encode_table(from_bytes(table)))
+def _encode(table: bytes, seed: int) -> bytes:
+    return to_bytes(encode_table(from_bytes(table), seed))

@@ -26,7 +26,7 @@ from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import Checked, check_interactions, unreadable_rows
 from pipelines.examples.inputs import GROUP, TIMESTAMP, Inputs, Log, Table
 from pipelines.examples.joins import by_shard, hashed_ids, in_order, look_up
-from pipelines.examples.splits import TimeThresholds, id_hashes
+from pipelines.examples.splits import HASH, TimeThresholds, id_hashes
 from pipelines.examples.steps import (
     DEAD,
     EXAMPLE,
@@ -70,7 +70,9 @@ _WANTED, _SHAPES, _CATALOGUE, _COUNTS = "wanted", "shapes", "catalogue", "counts
 _SHARD, _COUNT = "shard", "count"
 
 _PAIRS = pa.schema([(ITEM_ID, pa.string()), (_SHARD, pa.uint16())])
-_ENCODED_ITEMS = pa.schema([(ITEM_ID, pa.string()), (GROUP, pa.string()), (EXAMPLE, pa.binary())])
+_ENCODED_ITEMS = pa.schema(
+    [(ITEM_ID, pa.string()), (GROUP, pa.string()), (EXAMPLE, pa.binary()), (HASH, pa.uint64())]
+)
 
 
 def join(
@@ -91,7 +93,7 @@ def join(
     answers = (
         {_ITEMS: items[GOOD], _WANTED: by_user[_WANTED]}
         | "Items and who wants them" >> beam.CoGroupByKey()
-        | "Send items" >> with_counts(SendItems(inputs.items, num_shards), _CATALOGUE)
+        | "Send items" >> with_counts(SendItems(inputs.items, config.seed, num_shards), _CATALOGUE)
     )
     joined = (
         {_LOG: by_user[GOOD], _USERS: users[GOOD], _ITEMS: answers[GOOD]}
@@ -216,11 +218,12 @@ class SendItems(beam.DoFn):
 
     Args:
         plan: The items table, if there is one; else the items are those that are wanted.
+        seed: Of the hashes.
         num_shards: Of the log.
     """
 
-    def __init__(self, plan: Table | None, num_shards: int) -> None:
-        self._plan, self._num_shards = plan, num_shards
+    def __init__(self, plan: Table | None, seed: int, num_shards: int) -> None:
+        self._plan, self._seed, self._num_shards = plan, seed, num_shards
 
     def process(self, element: tuple[int, dict[str, Iterable[bytes]]]) -> Iterator[Any]:
         """See the class."""
@@ -234,9 +237,10 @@ class SendItems(beam.DoFn):
             yield TaggedOutput(DEAD, (_ITEMS, to_bytes(unique.dead)))
             items = unique.good
         yield TaggedOutput(_CATALOGUE, (number, to_bytes(items)))
-        encoded = pa.table(
-            [items[ITEM_ID], items[GROUP], encode_table(items)[EXAMPLE]], schema=_ENCODED_ITEMS
-        ).combine_chunks()
+        encoded = encode_table(items, self._seed)
+        for name in (GROUP, ITEM_ID):
+            encoded = encoded.add_column(0, name, items[name])
+        encoded = encoded.select(_ENCODED_ITEMS.names).combine_chunks()
         found = pc.index_in(wanted[ITEM_ID], encoded[ITEM_ID].combine_chunks())
         rows = pc.fill_null(found, -1).to_numpy().astype(np.int64)
         shards = wanted[_SHARD].to_numpy().astype(np.int64)
@@ -308,7 +312,9 @@ class WriteJoined(beam.DoFn):
         log, users, items = map(from_bytes, tables)
         groups, codes = group_codes(items)
         encoded_items = items.append_column(GROUP_CODE, pa.array(codes))
-        report = self._writer.write(number, log, encode_table(users), encoded_items, thresholds)
+        report = self._writer.write(
+            number, log, encode_table(users, self._seed), encoded_items, thresholds
+        )
         yield from report.written.values()
         num_shards = self._writer.num_shards
         path = _part(self._writer.out_dir / "users.parquet", number, num_shards)

@@ -28,6 +28,8 @@ from pipelines.examples.splits import (
     USER_ROW,
     TimeThresholds,
     assign_parts,
+    id_hashes,
+    pair_hashes,
     time_thresholds,
 )
 from pipelines.examples.summaries import (
@@ -55,7 +57,7 @@ GOOD, DEAD, READ, REPEATED, TIMES = "good", "dead", "read", "repeated", "times"
 repeated rows; counts of times."""
 
 EXAMPLE, GROUP_CODE = "example", "group_code"
-"""Columns of an encoded table: the serialized example of a row, and the code of an item's group."""
+"""Columns with the serialized example of a user or item, and with the code of an item's group."""
 
 _ROWS_PER_BATCH = 16_384
 
@@ -156,7 +158,10 @@ class ShardWriter:
             items: The items that `ITEM_ROW` counts in, from `encode_table`.
             thresholds: For a split by time.
         """
-        hashes = log[HASH].to_numpy()
+        hashes = pair_hashes(
+            users[HASH].to_numpy()[log[USER_ROW].to_numpy()],
+            items[HASH].to_numpy()[log[ITEM_ROW].to_numpy()],
+        )
         parts = assign_parts(log, self.split, thresholds, hashes)
         # Neighbours in a file share a batch: by hash, a batch is a mixture of users.
         order = np.argsort(hashes, kind="stable")
@@ -176,9 +181,18 @@ class ShardWriter:
         )
 
 
-def encode_table(checked: pa.Table) -> pa.Table:
-    """Returns the serialized example of every row of a checked table, and of items the group."""
-    columns = {EXAMPLE: encode_examples(checked)}
+def encode_table(checked: pa.Table, seed: int) -> pa.Table:
+    """Returns what the examples need of a checked table.
+
+    Args:
+        checked: The table.
+        seed: Of the hashes.
+
+    Returns:
+        `EXAMPLE`, `HASH` of the id, and `GROUP_CODE` of items.
+    """
+    ids = checked.column(0).combine_chunks()
+    columns = {EXAMPLE: encode_examples(checked), HASH: pa.array(id_hashes(ids, seed))}
     if GROUP in checked.column_names:
         columns[GROUP_CODE] = pa.array(group_codes(checked)[1])
     return pa.table(columns)
