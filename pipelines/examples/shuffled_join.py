@@ -164,13 +164,13 @@ class DivideLog(beam.DoFn):
         table = from_bytes(log).combine_chunks()
         users = self._hashes(table[USER_ID])
         for number, rows in by_shard(table, users, self._num_shards):
-            yield number, to_bytes(rows)
+            yield number, to_bytes(rows, "zstd")
         pairs = pa.table(
             {ITEM_ID: table[ITEM_ID], _SHARD: (users % self._num_shards).astype(np.uint16)}
         )
         pairs = pairs.group_by([ITEM_ID, _SHARD]).aggregate([])
         for number, rows in by_shard(pairs, self._hashes(pairs[ITEM_ID]), self._num_shards):
-            yield TaggedOutput(_WANTED, (number, to_bytes(rows)))
+            yield TaggedOutput(_WANTED, (number, to_bytes(rows, "zstd")))
 
     def _hashes(self, ids: pa.ChunkedArray) -> np.ndarray:
         encoded = ids.combine_chunks().dictionary_encode()
@@ -210,7 +210,7 @@ class CheckRows(beam.DoFn):
         yield TaggedOutput(DEAD, (plan.name, to_bytes(checked.dead)))
         hashes = id_hashes(checked.good[plan.id_name].combine_chunks(), self._seed)
         for number, good in by_shard(checked.good, hashes, self._num_shards):
-            yield number, to_bytes(good)
+            yield number, to_bytes(good, "zstd")
 
 
 class SendItems(beam.DoFn):
@@ -247,7 +247,8 @@ class SendItems(beam.DoFn):
         known = np.unique((shards * len(encoded) + rows)[rows >= 0])
         bounds = np.searchsorted(known, np.arange(self._num_shards + 1) * len(encoded))
         for shard, (start, end) in enumerate(itertools.pairwise(bounds)):
-            yield shard, to_bytes(encoded.take(known[start:end] % max(len(encoded), 1)))
+            sent = encoded.take(known[start:end] % max(len(encoded), 1))
+            yield shard, to_bytes(sent, "zstd")
 
 
 class JoinShard(beam.DoFn):
