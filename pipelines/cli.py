@@ -49,14 +49,27 @@ Beam = Annotated[
     list[str] | None,
     typer.Option("--beam", help="Option of the Beam runner, as in `--beam=--runner=FlinkRunner`."),
 ]
+ExamplesAt = Annotated[
+    str | None,
+    typer.Option(
+        "--examples-at",
+        help="Folder that Beam's workers write the examples to, such as `gs://bucket/monday`; "
+        "finished ones are fetched from it, not built again. By default the run directory.",
+    ),
+]
 
 
 @app.command()
 def run(
-    config: Config, out: Out, data: Data = None, force: Force = False, beam: Beam = None
+    config: Config,
+    out: Out,
+    data: Data = None,
+    force: Force = False,
+    beam: Beam = None,
+    examples_at: ExamplesAt = None,
 ) -> None:
     """Does everything, from the log to the report."""
-    job = _job(config, out, data, force, beam)
+    job = _job(config, out, data, force, beam, examples_at)
     with job.directory.locked():
         report = job.everything()
     _print_summary(report)
@@ -111,7 +124,23 @@ def _stage(name: str, help_text: str) -> None:
 
 
 _stage("generate", "Generates or converts a built-in data set into `source`.")
-_stage("examples", "Builds joined, split and sharded training examples with Beam.")
+
+
+@app.command()
+def examples(
+    config: Config,
+    out: Out,
+    data: Data = None,
+    force: Force = False,
+    beam: Beam = None,
+    examples_at: ExamplesAt = None,
+) -> None:
+    """Builds joined, split and sharded training examples with Beam."""
+    job = _job(config, out, data, force, beam, examples_at)
+    with job.directory.locked():
+        job.examples()
+
+
 _stage("validate", "Checks the examples against the schema, or infers it on the first run.")
 _stage("train", "Trains the model without and with the regularizer; continues where it was killed.")
 _stage("index", "Embeds the catalogue and builds the index, with its recall per group.")
@@ -156,9 +185,14 @@ def _quiet_libraries() -> None:
 
 
 def _job(
-    config: pathlib.Path, out: pathlib.Path, data: str | None, force: bool, beam: list[str] | None
+    config: pathlib.Path,
+    out: pathlib.Path,
+    data: str | None,
+    force: bool,
+    beam: list[str] | None,
+    examples_at: str | None = None,
 ) -> Run:
-    return Run(load_config(config, data), out, force, beam or [], console)
+    return Run(load_config(config, data), out, force, beam or [], console, examples_at)
 
 
 def _print_summary(report: dict[str, Any]) -> None:

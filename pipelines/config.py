@@ -27,7 +27,8 @@ class InteractionsSource(Settings):
 
     path: str | None = None
     """CSV, JSON lines, TFRecord or Parquet file (`.csv`, `.jsonl`, `.tfrecord`, these also with
-    `.gz`; `.parquet`), or a glob of them. Not needed for the built-in data sets."""
+    `.gz`; `.parquet`), or a glob of them, here or at `gs://`, `s3://` or `hdfs://`; or
+    `bigquery://project.dataset.table`. Not needed for the built-in data sets."""
     user: str = USER_ID
     """Column of the user's id."""
     item: str = ITEM_ID
@@ -40,7 +41,7 @@ class TableSource(Settings):
     """A table of users or of items, one row each."""
 
     path: str
-    """CSV, JSON lines, TFRecord or Parquet file, or a glob of them."""
+    """As for the interactions."""
     id: str
     """Column of the id."""
 

@@ -40,6 +40,7 @@ class Run:
         force: Whether stages run although they are up to date.
         beam_args: Options of the Beam runner.
         console: Where progress is shown; nowhere by default.
+        examples_at: Folder that Beam's workers write the examples to; by default the run directory.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Run:
         force: bool = False,
         beam_args: Sequence[str] = (),
         console: Console | None = None,
+        examples_at: str | None = None,
     ) -> None:
         self.config = config
         self.directory = RunDirectory(out, force)
         self._beam_args = list(beam_args)
         self._console = console or Console(quiet=True)
+        self._examples_at = examples_at
 
     @property
     def variants(self) -> list[str]:
@@ -92,32 +95,31 @@ class Run:
     def examples(self) -> None:
         """Builds training examples with Beam."""
         config = self.config
-        settings: list[object] = [
-            config.data.interactions,
-            config.data.users,
-            config.data.items,
-            config.data.max_dead_letter_share,
-            config.features,
-            config.groups,
-            config.slices,
-            config.split,
-            config.seed,
-        ]
+        settings = examples_settings(config)
         source: pathlib.Path | None = None
         inputs = []
         if config.data.dataset == "files":
-            from pipelines.examples.inputs import input_files
+            from pipelines.examples.inputs import inputs_fingerprint
+            from pipelines.file_systems import use_options
 
-            settings.append(files_fingerprint(input_files(config)))
+            use_options(self._beam_args)
+            settings.append(inputs_fingerprint(config))
         else:
             self.directory.required("source", "generate")
             source = self.directory.path("source")
             inputs = ["source"]
 
         def write(out: pathlib.Path) -> dict[str, Any]:
-            from pipelines.examples.pipeline import build_examples
+            if self._examples_at is None:
+                from pipelines.examples.pipeline import build_examples
 
-            return build_examples(config, source, out, self._beam_args)
+                return build_examples(config, source, out, self._beam_args)
+            from pipelines.examples.elsewhere import build_elsewhere
+
+            built_from = fingerprint(settings, self._fingerprints(inputs))
+            return build_elsewhere(
+                config, source, self._examples_at, built_from, out, self._beam_args
+            )
 
         self._build("examples", settings, inputs, write)
 
@@ -438,6 +440,21 @@ def variant_fairness(config: RunConfig, variant: str) -> FairnessConfig:
     depth = config.fairness.depth or max(config.audit.ks)
     off = {"weight": 0.0} if variant == BASELINE else {}
     return config.fairness.model_copy(update={"depth": depth, **off})
+
+
+def examples_settings(config: RunConfig) -> list[object]:
+    """Returns what examples depend on besides the data."""
+    return [
+        config.data.interactions,
+        config.data.users,
+        config.data.items,
+        config.data.max_dead_letter_share,
+        config.features,
+        config.groups,
+        config.slices,
+        config.split,
+        config.seed,
+    ]
 
 
 def model_settings(config: RunConfig, fairness: FairnessConfig | None) -> list[object]:

@@ -6,7 +6,6 @@ Ids are replaced by rows of the tables before the shuffle, so that only numbers 
 from __future__ import annotations
 
 import functools
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipelines.config import RunConfig, SliceConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.inputs import TIMESTAMP, Inputs, Table
 from pipelines.examples.joins import by_shard, hashed_ids, in_order, look_up
+from pipelines.examples.sources import Plan
 from pipelines.examples.splits import TimeThresholds
 from pipelines.examples.steps import (
     DEAD,
@@ -45,6 +45,8 @@ from pipelines.examples.summaries import (
     write_users,
 )
 from pipelines.examples.tables import ids_table, load_table
+from pipelines.file_systems import StrPath
+from pipelines.file_systems import join as path_in
 from towers.config import ITEM_ID, USER_ID, FeaturesConfig
 
 _USERS, _ITEMS = "users", "items"
@@ -55,7 +57,7 @@ def join(
     chunks: PCollection,
     config: RunConfig,
     inputs: Inputs,
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
     num_shards: int,
 ) -> Joined:
     """Adds the steps from the chunks of the log to the files of examples."""
@@ -109,9 +111,7 @@ def _table(
     """A checked table as one element, with its rows read and dead letters."""
     if plan:
         return (
-            pipeline
-            | f"Files of {name}" >> beam.Create([plan])
-            | f"Read {name}" >> with_counts(ReadTable())
+            pipeline | f"Plan of {name}" >> Plan(plan) | f"Read {name}" >> with_counts(ReadTable())
         )
     id_name = USER_ID if name == _USERS else ITEM_ID
     return (
@@ -202,7 +202,7 @@ class Summarise(beam.DoFn):
     """Writes the tables, with what training tells of them, and yields their summaries."""
 
     def __init__(
-        self, features: FeaturesConfig, slices: Sequence[SliceConfig], out_dir: pathlib.Path
+        self, features: FeaturesConfig, slices: Sequence[SliceConfig], out_dir: StrPath
     ) -> None:
         self._features, self._slices, self._out_dir = features, slices, out_dir
 
@@ -211,9 +211,11 @@ class Summarise(beam.DoFn):
     ) -> Iterator[TaggedOutput]:
         """See the class."""
         people, catalogue, reports = from_bytes(users), from_bytes(items), list(shards)
-        write_users(self._out_dir / "users.parquet", people, catalogue, reports, self._features)
+        write_users(
+            path_in(self._out_dir, "users.parquet"), people, catalogue, reports, self._features
+        )
         item_counts = total_counts((r.item_counts for r in reports), len(catalogue))
-        write_items(self._out_dir / "catalogue.parquet", catalogue, item_counts)
+        write_items(path_in(self._out_dir, "catalogue.parquet"), catalogue, item_counts)
         counts = [np.zeros((3, 0), np.int64), *(r.user_counts for r in reports)]
         yield TaggedOutput(
             _USERS,

@@ -8,9 +8,15 @@ from collections.abc import Sequence
 
 from fairness_losses.config import GroupsConfig
 from fairness_losses.errors import InvalidInputError
-from pipelines.config import RunConfig, SliceConfig, TableSource
+from pipelines.config import RunConfig, SliceConfig, TableSource, fingerprint
 from pipelines.readers.chunks import Chunk
-from pipelines.readers.files import check_columns, column_names, find_files, plan_chunks
+from pipelines.readers.files import (
+    check_columns,
+    column_names,
+    file_state,
+    find_files,
+    plan_chunks,
+)
 from towers.config import ITEM_ID, USER_ID, Feature, HistoryFeature, IdFeature
 
 TIMESTAMP = "timestamp"
@@ -129,7 +135,7 @@ def plan_inputs(config: RunConfig, source_dir: pathlib.Path | None) -> Inputs:
     )
 
 
-def input_files(config: RunConfig) -> list[pathlib.Path]:
+def input_files(config: RunConfig) -> list[str]:
     """Returns the files that a run with `data.dataset: files` reads.
 
     Raises:
@@ -138,11 +144,20 @@ def input_files(config: RunConfig) -> list[pathlib.Path]:
     data = config.data
     sources = {"interactions": data.interactions, "users": data.users, "items": data.items}
     return [
-        pathlib.Path(file)
+        file
         for name, source in sources.items()
         if source is not None
         for file in find_files(source.path or "", f"data.{name}.path")
     ]
+
+
+def inputs_fingerprint(config: RunConfig) -> str:
+    """Returns a hash of the names, sizes and times of what `data.dataset: files` reads.
+
+    Raises:
+        InvalidInputError: A path matches no file.
+    """
+    return fingerprint([file_state(file) for file in input_files(config)])
 
 
 def _table_source(

@@ -23,12 +23,13 @@ from pipelines.config import RunConfig
 from pipelines.examples import broadcast_join, shuffled_join
 from pipelines.examples.arrow_ipc import to_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
-from pipelines.examples.inputs import Inputs, Log, input_files, plan_inputs
+from pipelines.examples.inputs import Inputs, Log, plan_inputs
+from pipelines.examples.sources import Chunks
 from pipelines.examples.steps import INPUTS, finish, write_letters
 from pipelines.examples.summaries import check_counts
+from pipelines.file_systems import StrPath, join
+from pipelines.readers.chunks import open_file
 from pipelines.readers.files import size_in_bytes
-
-__all__ = ["build_examples", "input_files"]
 
 ROWS_PER_SHARD = 100_000
 """About this many interactions share a shard."""
@@ -43,7 +44,7 @@ BYTES_PER_ID = 16
 def build_examples(
     config: RunConfig,
     source_dir: pathlib.Path | None,
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
     pipeline_args: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reads, checks, joins and splits the log and writes examples with all that describes them.
@@ -52,8 +53,9 @@ def build_examples(
         config: The run.
         source_dir: Folder of `interactions.parquet`, `users.parquet` and `items.parquet` of a
             built-in data set; None if `data.dataset` is `files`.
-        out_dir: An empty folder, which all workers can write to. After an error its content is
-            of no use.
+        out_dir: An empty folder of any file system that Beam knows, which all workers can write
+            to. After an error its content is of no use. The last file is `counts.json`: where it
+            is, all of them are.
         pipeline_args: Beam's own options, such as `--runner=FlinkRunner`. By default the pipeline
             runs in this process.
 
@@ -63,16 +65,48 @@ def build_examples(
     Raises:
         InvalidInputError: The input cannot be used; the message says where and why.
     """
+    run_to_end(examples_pipeline(config, source_dir, out_dir, pipeline_args))
+    return read_counts(config, out_dir)
+
+
+def examples_pipeline(
+    config: RunConfig,
+    source_dir: pathlib.Path | None,
+    out_dir: StrPath,
+    pipeline_args: Sequence[str] = (),
+) -> beam.Pipeline:
+    """Returns the pipeline of `build_examples`, which is still to be run.
+
+    Raises:
+        InvalidInputError: A file or column is missing, or the runner is not to be used.
+    """
     runner = _runner(pipeline_args)
-    inputs = plan_inputs(config, source_dir)
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(pipeline_args)))
-    assemble(pipeline, config, inputs, out_dir)
+    assemble(pipeline, config, plan_inputs(config, source_dir), out_dir)
+    return pipeline
+
+
+def run_to_end(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline and waits for its end.
+
+    Raises:
+        InvalidInputError: The input cannot be used; the message says where and why.
+    """
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:
         raise _input_error(error) or error from error
-    counts = json.loads((out_dir / "counts.json").read_text(encoding="utf-8"))
-    check_counts(counts, out_dir / "dead_letter", config.data.max_dead_letter_share)
+
+
+def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
+    """Returns the content of `counts.json`, with which no more may be wrong than allowed.
+
+    Raises:
+        InvalidInputError: See `summaries.check_counts`.
+    """
+    with open_file(join(examples_dir, "counts.json")) as file:
+        counts = json.load(file)
+    check_counts(counts, join(examples_dir, "dead_letter"), config.data.max_dead_letter_share)
     return counts
 
 
@@ -102,18 +136,12 @@ def _input_error(error: Exception) -> InvalidInputError | None:
     return InvalidInputError(message.group(1)) if message else None
 
 
-def assemble(
-    pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: pathlib.Path
-) -> None:
+def assemble(pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: StrPath) -> None:
     """Adds all steps to a pipeline; arguments are as in `build_examples` and `plan_inputs`.
 
     While it runs, its counters say what became of the rows, such as `interactions_dead`.
     """
-    chunks = (
-        pipeline
-        | "Chunks of the log" >> beam.Create(inputs.log.chunks)
-        | "Spread chunks" >> beam.Reshuffle()
-    )
+    chunks = pipeline | "Chunks of the log" >> Chunks(inputs.log)
     way = broadcast_join if _fits(inputs, config) else shuffled_join
     joined = way.join(pipeline, chunks, config, inputs, out_dir, _num_shards(inputs.log))
     dead = _write_dead_letters(pipeline, inputs, out_dir, joined.dead)
@@ -124,7 +152,7 @@ def _fits(inputs: Inputs, config: RunConfig) -> bool:
     """Whether both tables are small enough for every worker to hold them."""
     tables = (inputs.users, inputs.items)
     size = sum(
-        size_in_bytes(table.files) if table else _num_rows(inputs.log) * BYTES_PER_ID
+        sum(map(size_in_bytes, table.files)) if table else _num_rows(inputs.log) * BYTES_PER_ID
         for table in tables
     )
     return size <= config.data.max_broadcast_mb * 1e6
@@ -141,7 +169,7 @@ def _num_shards(log: Log) -> int:
 def _write_dead_letters(
     pipeline: beam.Pipeline,
     inputs: Inputs,
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
     sources: Sequence[beam.PCollection],
 ) -> beam.PCollection:
     files = {i.name: i.files for i in (inputs.log, inputs.users, inputs.items) if i}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-import uuid
 from collections.abc import Iterable
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from isal import igzip
+
+from pipelines.file_systems import StrPath, join, whole_file
 
 _COMPRESSION_LEVEL = 1
 _MASK = 0xA282EAD8
@@ -33,12 +35,12 @@ class RecordFile:
     sha256: str
 
 
-def shard_path(folder: pathlib.Path, part: str, shard: int, num_shards: int) -> pathlib.Path:
-    """Returns the name of a shard: `train-00003-of-00008.tfrecord.gz`."""
-    return folder / f"{part}-{shard:05d}-of-{num_shards:05d}.tfrecord.gz"
+def shard_path(folder: StrPath, part: str, shard: int, num_shards: int) -> str:
+    """Returns the path of a shard: `folder/train-00003-of-00008.tfrecord.gz`."""
+    return join(folder, f"{part}-{shard:05d}-of-{num_shards:05d}.tfrecord.gz")
 
 
-def write_records(path: pathlib.Path, batches: Iterable[pa.Array]) -> RecordFile:
+def write_records(path: StrPath, batches: Iterable[pa.Array]) -> RecordFile:
     """Writes a gzipped TFRecord file, the same bytes for the same batches.
 
     Writing again, as a runner does that retries or runs a bundle twice, replaces the file.
@@ -47,19 +49,15 @@ def write_records(path: pathlib.Path, batches: Iterable[pa.Array]) -> RecordFile
         path: The file.
         batches: Binary arrays of records.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     count = 0
-    # Neither the name nor the time is in the file: the same records are the same bytes.
-    with (
-        temporary.open("wb") as raw,
-        igzip.IGzipFile("", "wb", _COMPRESSION_LEVEL, raw, mtime=0) as file,
-    ):
-        for batch in batches:
-            file.write(framed(batch))
-            count += len(batch)
-    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    temporary.replace(path)
-    return RecordFile(path.name, count, digest)
+    with whole_file(path) as stream:
+        digest = _Digest(stream)
+        # Neither the name nor the time is in the file: the same records are the same bytes.
+        with igzip.IGzipFile("", "wb", _COMPRESSION_LEVEL, digest, mtime=0) as file:
+            for batch in batches:
+                file.write(framed(batch))
+                count += len(batch)
+    return RecordFile(pathlib.PurePath(path).name, count, digest.sha256.hexdigest())
 
 
 def framed(records: pa.Array) -> memoryview:
@@ -83,6 +81,21 @@ def framed(records: pa.Array) -> memoryview:
     tails = _masked([google_crc32c.value(record) for record in contents])
     whole = pc.binary_join_element_wise(_binary(heads), records, _binary(tails), b"")
     return memoryview(whole.buffers()[2])[: pc.sum(pc.binary_length(whole)).as_py()]
+
+
+class _Digest:
+    """A file that knows the SHA-256 of what has been written to it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _masked(checksums: list[int]) -> np.ndarray:

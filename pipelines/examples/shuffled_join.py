@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import Checked, check_interactions, unreadable_rows
 from pipelines.examples.inputs import GROUP, TIMESTAMP, Inputs, Log, Table
 from pipelines.examples.joins import by_shard, hashed_ids, in_order, look_up
+from pipelines.examples.sources import Chunks
 from pipelines.examples.splits import HASH, TimeThresholds, id_hashes
 from pipelines.examples.steps import (
     DEAD,
@@ -61,6 +61,8 @@ from pipelines.examples.tables import (
     shape_of,
     without_repeats,
 )
+from pipelines.file_systems import StrPath
+from pipelines.file_systems import join as path_in
 from pipelines.readers.chunks import Block, Chunk, empty_table
 from pipelines.readers.files import read_chunk
 from towers.config import ITEM_ID, USER_ID, FeaturesConfig
@@ -80,7 +82,7 @@ def join(
     chunks: PCollection,
     config: RunConfig,
     inputs: Inputs,
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
     num_shards: int,
 ) -> Joined:
     """Adds the steps from the chunks of the log to the files of examples."""
@@ -134,8 +136,7 @@ def _table(
         return {GOOD: nothing, READ: nothing, DEAD: nothing}
     rows = (
         pipeline
-        | f"Chunks of {name}" >> beam.Create(plan.chunks)
-        | f"Spread {name}" >> beam.Reshuffle()
+        | f"Chunks of {name}" >> Chunks(plan)
         | f"Read {name}" >> with_counts(ReadRows(plan), _SHAPES)
     )
     shape = (
@@ -318,7 +319,7 @@ class WriteJoined(beam.DoFn):
         )
         yield from report.written.values()
         num_shards = self._writer.num_shards
-        path = _part(self._writer.out_dir / "users.parquet", number, num_shards)
+        path = _part(path_in(self._writer.out_dir, "users.parquet"), number, num_shards)
         write_users(path, users, items, [report], self._features)
         summary = summarise_users(users, report.user_counts, groups, self._features, self._slices)
         yield TaggedOutput(_USERS, summary)
@@ -332,7 +333,7 @@ class WriteJoined(beam.DoFn):
 class WriteItems(beam.DoFn):
     """Items and their training examples to a file of the catalogue and a summary."""
 
-    def __init__(self, features: FeaturesConfig, out_dir: pathlib.Path, num_shards: int) -> None:
+    def __init__(self, features: FeaturesConfig, out_dir: StrPath, num_shards: int) -> None:
         self._features, self._out_dir, self._num_shards = features, out_dir, num_shards
 
     def process(self, element: tuple[int, dict[str, Iterable[bytes]]]) -> Iterator[Any]:
@@ -345,7 +346,7 @@ class WriteItems(beam.DoFn):
             for part in map(from_bytes, parts[_COUNTS])
         )
         examples = total_counts(counts, len(items))
-        path = _part(self._out_dir / "catalogue.parquet", number, self._num_shards)
+        path = _part(path_in(self._out_dir, "catalogue.parquet"), number, self._num_shards)
         write_items(path, items, examples)
         yield summarise_items(items, examples, self._features)
 
@@ -362,6 +363,5 @@ def _unique(rows: Iterable[bytes], plan: Table) -> Checked:
     return unique
 
 
-def _part(folder: pathlib.Path, number: int, num_parts: int) -> pathlib.Path:
-    folder.mkdir(exist_ok=True)
-    return folder / f"part-{number:05d}-of-{num_parts:05d}.parquet"
+def _part(folder: str, number: int, num_parts: int) -> str:
+    return path_in(folder, f"part-{number:05d}-of-{num_parts:05d}.parquet")

@@ -6,7 +6,6 @@ Tables travel as Arrow bytes. Rejected rows and counts leave a step by outputs o
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -39,10 +38,10 @@ from pipelines.examples.summaries import (
     count_rows,
     group_codes,
     write_dead_letters,
-    write_json,
     write_summaries,
 )
 from pipelines.examples.tf_examples import encode_examples, merge_examples
+from pipelines.file_systems import StrPath, join, write_json
 from pipelines.readers.chunks import Chunk
 from pipelines.readers.files import read_chunk
 
@@ -131,12 +130,12 @@ class ShardWriter:
     """
 
     split: SplitConfig
-    out_dir: pathlib.Path
+    out_dir: StrPath
     num_shards: int
     max_history: int
 
     @classmethod
-    def of(cls, config: RunConfig, out_dir: pathlib.Path, num_shards: int) -> ShardWriter:
+    def of(cls, config: RunConfig, out_dir: StrPath, num_shards: int) -> ShardWriter:
         """Returns the writer for a run."""
         history = config.features.history
         return cls(config.split, out_dir, num_shards, history.max_items if history else 0)
@@ -240,12 +239,12 @@ def _find_thresholds(counts: np.ndarray, split: SplitConfig) -> TimeThresholds:
 
 
 def write_letters(
-    letters: tuple[str, Iterable[bytes]], out_dir: pathlib.Path, files: dict[str, list[str]]
+    letters: tuple[str, Iterable[bytes]], out_dir: StrPath, files: dict[str, list[str]]
 ) -> tuple[str, dict[str, int]]:
     """Writes the dead letters of an input and returns its name with its reasons' counts."""
     name, tables = letters
     dead = pa.concat_tables([from_bytes(table) for table in tables])
-    path = out_dir / "dead_letter" / f"{name}.jsonl"
+    path = join(out_dir, "dead_letter", f"{name}.jsonl")
     return name, write_dead_letters(path, dead, files.get(name, []))
 
 
@@ -254,7 +253,7 @@ def finish(
     joined: Joined,
     dead: PCollection,
     slices: Sequence[SliceConfig],
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
 ) -> None:
     """Adds the step that writes what describes the examples, once they are all there.
 
@@ -286,7 +285,7 @@ def finish(
 def _write_descriptions(
     _: None,
     slices: Sequence[SliceConfig],
-    out_dir: pathlib.Path,
+    out_dir: StrPath,
     files: Iterable[RecordFile],
     users: Iterable[UsersSummary],
     items: Iterable[ItemsSummary],
@@ -313,4 +312,5 @@ def _write_descriptions(
         }
         for name in INPUTS
     }
-    write_json(out_dir / "counts.json", counts)
+    # The last file: where it is, all of them are.
+    write_json(join(out_dir, "counts.json"), counts)

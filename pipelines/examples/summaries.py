@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,8 @@ from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.record_files import RecordFile
-from pipelines.readers.chunks import FILE, ROW
+from pipelines.file_systems import StrPath, join, whole_file, write_json
+from pipelines.readers.chunks import FILE, ROW, open_file
 from pipelines.slicing import divide, reading_order
 from towers.config import (
     ITEM_ID,
@@ -34,6 +34,7 @@ from towers.config import (
 )
 
 _MESSAGE_REASONS = 5
+_ROW_GROUP = 65_536
 
 _DENSE = 32
 """Counting by place is faster than sorting for numbers up to so many times their count."""
@@ -158,7 +159,7 @@ def summarise_items(
 
 
 def write_summaries(
-    folder: pathlib.Path,
+    folder: StrPath,
     users: Sequence[UsersSummary],
     items: Sequence[ItemsSummary],
     files: Iterable[RecordFile],
@@ -176,24 +177,23 @@ def write_summaries(
         files: All files of examples.
         slices: The divisions of the users.
     """
-    (folder / "vocabularies").mkdir(exist_ok=True)
     for part in (users, items):
         for column in {column for summary in part for column in summary.vocabularies}:
             counts = pa.concat_tables(from_bytes(s.vocabularies[column]) for s in part)
-            path = folder / "vocabularies" / f"{column}.parquet"
-            pq.write_table(_merged_vocabulary(counts), path)
+            path = join(folder, "vocabularies", f"{column}.parquet")
+            _write_table(path, _merged_vocabulary(counts))
     groups = _merged_groups(items)
-    write_json(folder / "groups.json", _group_shares(groups))
-    write_json(folder / "positives.json", _merged_positives(users, sorted(groups), slices))
+    write_json(join(folder, "groups.json"), _group_shares(groups))
+    write_json(join(folder, "positives.json"), _merged_positives(users, sorted(groups), slices))
     shards = {
         file.name: {"records": file.records, "sha256": file.sha256}
         for file in sorted(files, key=lambda file: file.name)
     }
-    write_json(folder / "shards.json", shards)
+    write_json(join(folder, "shards.json"), shards)
 
 
 def write_users(
-    path: pathlib.Path,
+    path: StrPath,
     users: pa.Table,
     items: pa.Table,
     shards: Sequence[ShardReport],
@@ -212,12 +212,12 @@ def write_users(
         choices = (from_bytes(shard.choices) for shard in shards)
         lists = history_column(choices, len(users), items[ITEM_ID].combine_chunks())
         users = users.append_column(features.history.column, lists)
-    pq.write_table(users, path)
+    _write_table(path, users)
 
 
-def write_items(path: pathlib.Path, items: pa.Table, item_counts: np.ndarray) -> None:
+def write_items(path: StrPath, items: pa.Table, item_counts: np.ndarray) -> None:
     """Writes rows of the catalogue: the checked items and their training examples."""
-    pq.write_table(items.add_column(2, FREQUENCY, pa.array(item_counts)), path)
+    _write_table(path, items.add_column(2, FREQUENCY, pa.array(item_counts)))
 
 
 def total_counts(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
@@ -228,7 +228,7 @@ def total_counts(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
     return total
 
 
-def write_dead_letters(path: pathlib.Path, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
+def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
     """Writes one JSON object per rejected row, in order of file and row.
 
     Args:
@@ -240,23 +240,16 @@ def write_dead_letters(path: pathlib.Path, dead: pa.Table, files: Sequence[str])
         Reason to its count, most frequent first.
     """
     dead = dead.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8") as out:
+    with whole_file(path) as out:
         for row in dead.to_pylist():
             letter = {"file": files[row[FILE]], "row": row[ROW], "reason": row[REASON]}
             letter |= {name: row[name] for name in (USER_ID, ITEM_ID) if row[name]}
-            out.write(json.dumps(letter, ensure_ascii=False) + "\n")
+            out.write(f"{json.dumps(letter, ensure_ascii=False)}\n".encode())
     return dict(Counter(dead[REASON].to_pylist()).most_common())
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file that people can read, too."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
 def check_counts(
-    counts: dict[str, Any], dead_letter_dir: pathlib.Path, max_dead_letter_share: float
+    counts: dict[str, Any], dead_letter_dir: StrPath, max_dead_letter_share: float
 ) -> None:
     """Checks that no row got lost and that enough could be used.
 
@@ -283,7 +276,7 @@ def check_counts(
         raise InvalidInputError(
             f"data.{name}: {dead:,} of {read:,} rows ({dead / read:.1%}) could not be used; "
             f"`data.max_dead_letter_share` is {max_dead_letter_share:.1%}. Most common: "
-            f"{_most_common(count['dead'], dead_letter_dir / f'{name}.jsonl')}. "
+            f"{_most_common(count['dead'], join(dead_letter_dir, f'{name}.jsonl'))}. "
             "Correct the rows or the configuration."
         )
     written = counts["interactions"]["written"]
@@ -296,13 +289,19 @@ def check_counts(
             )
 
 
-def _most_common(reasons: Mapping[str, int], dead_letters: pathlib.Path) -> str:
+def _most_common(reasons: Mapping[str, int], dead_letters: str) -> str:
     first: dict[str, str] = {}
-    with dead_letters.open(encoding="utf-8") as lines:
+    with open_file(dead_letters) as lines:
         for letter in map(json.loads, lines):
             first.setdefault(letter["reason"], f"{letter['file']}, row {letter['row']}")
     most = list(reasons.items())[:_MESSAGE_REASONS]
     return "; ".join(f"{reason} ({count:,}, first in {first[reason]})" for reason, count in most)
+
+
+def _write_table(path: StrPath, table: pa.Table) -> None:
+    # Small row groups, so that several workers can read the file.
+    with whole_file(path) as file:
+        pq.write_table(table, file, row_group_size=_ROW_GROUP)
 
 
 def _numbered_columns(features: Sequence[Feature]) -> set[str]:

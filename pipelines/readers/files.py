@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
 from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.file_systems import is_remote
+from pipelines.readers.bigquery import BigQuery, check_table, is_table, table_size, table_state
 from pipelines.readers.chunks import Block, Chunk, Format, readable
 from pipelines.readers.delimited import Csv
 from pipelines.readers.json_lines import JsonLines
@@ -16,21 +19,26 @@ from pipelines.readers.parquet import Parquet
 from pipelines.readers.tfrecord import TFRecord
 
 FORMATS: tuple[Format, ...] = (Csv(), JsonLines(), Parquet(), TFRecord())
-"""All formats."""
+"""All formats of files."""
+
+_BIGQUERY = BigQuery()
 
 _ENDINGS = "`.csv`, `.jsonl` or `.tfrecord`, each also with `.gz`, or `.parquet`"
 
 
 def find_files(pattern: str, setting: str) -> list[str]:
-    """Returns the files that a path or glob names, sorted.
+    """Returns the files that a path or glob names, sorted; of a BigQuery table, its path.
 
     Args:
-        pattern: Path or glob, of any file system that Beam knows.
+        pattern: Path or glob, of any file system that Beam knows, or path of a BigQuery table.
         setting: What the path is the value of, for messages.
 
     Raises:
         InvalidInputError: No file matches, or one is of no known format.
     """
+    if is_table(pattern):
+        check_table(pattern, setting)
+        return [pattern]
     try:
         matched = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:  # Beam wraps whatever the file system of the path raises.
@@ -49,6 +57,17 @@ def find_files(pattern: str, setting: str) -> list[str]:
     return files
 
 
+def file_state(path: str) -> list[object]:
+    """Returns what is another when a file is: its path, size in bytes and time of change."""
+    if is_table(path):
+        return table_state(path)
+    if is_remote(path):
+        metadata = FileSystems.get_filesystem(path).metadata(path)
+        return [path, metadata.size_in_bytes, metadata.last_updated_in_seconds]
+    local = pathlib.Path(path).stat()
+    return [path, local.st_size, local.st_mtime_ns]
+
+
 def plan_chunks(files: Sequence[str]) -> list[Chunk]:
     """Divides files into chunks.
 
@@ -62,13 +81,11 @@ def plan_chunks(files: Sequence[str]) -> list[Chunk]:
     return chunks
 
 
-def size_in_bytes(files: Sequence[str]) -> int:
-    """Returns how large files are together, as they are stored."""
-    return sum(
-        metadata.size_in_bytes
-        for found in FileSystems.match(list(files))
-        for metadata in found.metadata_list
-    )
+def size_in_bytes(path: str) -> int:
+    """Returns how large a file or table is, as it is stored."""
+    if is_table(path):
+        return table_size(path)
+    return FileSystems.get_filesystem(path).metadata(path).size_in_bytes
 
 
 def column_names(path: str) -> list[str]:
@@ -151,4 +168,6 @@ def _format_of(path: str) -> Format:
 
 def _formats(path: str) -> list[Format]:
     """The format that a name stands for; none for the name of another file."""
+    if is_table(path):
+        return [_BIGQUERY]
     return [f for f in FORMATS if re.search(f.endings + "$", path.lower())]

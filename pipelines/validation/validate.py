@@ -25,7 +25,7 @@ from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX
-from pipelines.examples.summaries import write_json
+from pipelines.file_systems import write_json
 from pipelines.validation.contract import (
     infer_schema,
     is_label,

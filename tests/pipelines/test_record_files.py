@@ -1,6 +1,7 @@
 """TFRecord files of our own making: TensorFlow reads them, checks their checksums, and agrees."""
 
 import hashlib
+import pathlib
 
 import pyarrow as pa
 import pytest
@@ -32,7 +33,7 @@ def test_slices_of_arrays_are_framed():
 
 
 def test_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
-    path = shard_path(tmp_path, "train", 3, 8)
+    path = pathlib.Path(shard_path(tmp_path, "train", 3, 8))
     assert path.name == "train-00003-of-00008.tfrecord.gz"
     assert write_records(path, [pa.array([b"old"])]).records == 1
     found = write_records(path, [pa.array([b"a", b""]), pa.array([b"c"])])
