@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsIter, AsSingleton
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from fairness_losses.errors import InvalidInputError
+from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
 from pipelines.examples import steps
 from pipelines.examples.arrow_ipc import to_bytes
@@ -64,43 +60,12 @@ def build_examples(
     Raises:
         InvalidInputError: The input cannot be used; the message says where and why.
     """
-    runner = _runner(pipeline_args)
-    inputs = plan_inputs(config, source_dir)
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(pipeline_args)))
-    assemble(pipeline, config, inputs, out_dir)
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise _input_error(error) or error from error
+    pipeline = new_pipeline(pipeline_args)
+    assemble(pipeline, config, plan_inputs(config, source_dir), out_dir)
+    run(pipeline)
     counts = json.loads((out_dir / "counts.json").read_text(encoding="utf-8"))
     check_counts(counts, out_dir / "dead_letter", config.data.max_dead_letter_share)
     return counts
-
-
-def _runner(pipeline_args: Sequence[str]) -> Any:
-    name = PipelineOptions(list(pipeline_args)).view_as(StandardOptions).runner
-    if name and "dask" in name.lower():
-        raise InvalidInputError(
-            "Beam's DaskRunner mixes up the outputs of a step, which would corrupt the examples. "
-            "Use another runner, or none to run in this process."
-        )
-    # DirectRunner would first try a runner that it has to download.
-    return FnApiRunner() if name in (None, "DirectRunner") else name
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InvalidInputError))
-
-
-# An exception in this process reaches the caller: Beam need not print its traceback, too.
-logging.getLogger("apache_beam.runners.common").addFilter(_is_unexpected)
-
-
-def _input_error(error: Exception) -> InvalidInputError | None:
-    """Beam adds to the text of an exception, and other machines report theirs as text only."""
-    text = f"{type(error).__name__}: {error}"
-    message = re.search(r"InvalidInputError: (.*?)(?: \[while running|\n|$)", text)
-    return InvalidInputError(message.group(1)) if message else None
 
 
 def assemble(

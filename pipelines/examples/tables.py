@@ -110,6 +110,39 @@ def group_labels(columns: Sequence[pa.Array], config: GroupsConfig) -> pa.Array:
     return pc.if_else(pa.array(unknown), UNKNOWN, joined)
 
 
+def feature_values(
+    column: pa.ChunkedArray, feature: Feature, where: str
+) -> tuple[pa.Array, str, np.ndarray]:
+    """Returns the values of a feature as examples hold them.
+
+    Args:
+        column: Of the table, or of anything else that names and spells features as it does.
+        feature: What the column is; neither an id nor a history.
+        where: Beginning of the error message.
+
+    Returns:
+        The values `[num_rows]`; what may be wrong with them; and bool `[num_rows]`, true where it
+        is.
+
+    Raises:
+        InvalidInputError: The column is of a type that cannot be such a feature.
+    """
+    where = f"{where} `{feature.column}`"
+    fine = np.zeros(len(column), bool)
+    if isinstance(feature, CategoricalFeature):
+        return _categories(column, feature, where), "", fine
+    if isinstance(feature, TextFeature):
+        return pc.fill_null(as_strings(column, where), ""), "", fine
+    if isinstance(feature, NumericFeature):
+        numbers = _as_floats(column, where)
+        missing = ~np.isfinite(numbers)
+        if feature.default is not None:
+            numbers, missing = np.where(missing, np.float32(feature.default), numbers), fine
+        return pa.array(numbers), "is missing or not a finite number", missing
+    assert isinstance(feature, VectorFeature)
+    return _vectors(column, where)
+
+
 def _concatenate(tables: list[pa.Table], plan: Table) -> pa.Table:
     try:
         return concatenate(tables)
@@ -136,7 +169,7 @@ def _check(table: pa.Table, plan: Table) -> Checked:
     if plan.id_name == ITEM_ID:
         columns[GROUP] = _groups(table, plan, where)
     for feature in plan.features:
-        values, problem, wrong = _feature(table[feature.column], feature, where)
+        values, problem, wrong = feature_values(table[feature.column], feature, where)
         rejections.add(wrong, f"`{feature.column}` {problem}")
         columns[feature.column] = values
     for cut in plan.slices:
@@ -162,26 +195,6 @@ def _repeats(ids: pa.Array, usable: np.ndarray) -> np.ndarray:
     repeats = np.zeros(len(ids), bool)
     repeats[usable] = ids.filter(pa.array(usable)).to_pandas().duplicated().to_numpy()
     return repeats
-
-
-def _feature(
-    column: pa.ChunkedArray, feature: Feature, where: str
-) -> tuple[pa.Array, str, np.ndarray]:
-    """Values of a feature, what may be wrong with them, and in which rows it is."""
-    where = f"{where} `{feature.column}`"
-    fine = np.zeros(len(column), bool)
-    if isinstance(feature, CategoricalFeature):
-        return _categories(column, feature, where), "", fine
-    if isinstance(feature, TextFeature):
-        return pc.fill_null(as_strings(column, where), ""), "", fine
-    if isinstance(feature, NumericFeature):
-        numbers = _as_floats(column, where)
-        missing = ~np.isfinite(numbers)
-        if feature.default is not None:
-            numbers, missing = np.where(missing, np.float32(feature.default), numbers), fine
-        return pa.array(numbers), "is missing or not a finite number", missing
-    assert isinstance(feature, VectorFeature)
-    return _vectors(column, where)
 
 
 def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str) -> pa.Array:
