@@ -8,17 +8,13 @@ workers.
 from __future__ import annotations
 
 import json
-import logging
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from fairness_losses.errors import InvalidInputError
+from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
 from pipelines.examples import broadcast_join, shuffled_join
 from pipelines.examples.arrow_ipc import to_bytes
@@ -65,7 +61,7 @@ def build_examples(
     Raises:
         InvalidInputError: The input cannot be used; the message says where and why.
     """
-    run_to_end(examples_pipeline(config, source_dir, out_dir, pipeline_args))
+    run(examples_pipeline(config, source_dir, out_dir, pipeline_args))
     return read_counts(config, out_dir)
 
 
@@ -80,22 +76,9 @@ def examples_pipeline(
     Raises:
         InvalidInputError: A file or column is missing, or the runner is not to be used.
     """
-    runner = _runner(pipeline_args)
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(pipeline_args)))
+    pipeline = new_pipeline(pipeline_args)
     assemble(pipeline, config, plan_inputs(config, source_dir), out_dir)
     return pipeline
-
-
-def run_to_end(pipeline: beam.Pipeline) -> None:
-    """Runs a pipeline and waits for its end.
-
-    Raises:
-        InvalidInputError: The input cannot be used; the message says where and why.
-    """
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise _input_error(error) or error from error
 
 
 def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
@@ -108,32 +91,6 @@ def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
         counts = json.load(file)
     check_counts(counts, join(examples_dir, "dead_letter"), config.data.max_dead_letter_share)
     return counts
-
-
-def _runner(pipeline_args: Sequence[str]) -> Any:
-    name = PipelineOptions(list(pipeline_args)).view_as(StandardOptions).runner
-    if name and "dask" in name.lower():
-        raise InvalidInputError(
-            "Beam's DaskRunner mixes up the outputs of a step, which would corrupt the examples. "
-            "Use another runner, or none to run in this process."
-        )
-    # DirectRunner would first try a runner that it has to download.
-    return FnApiRunner() if name in (None, "DirectRunner") else name
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InvalidInputError))
-
-
-# An exception in this process reaches the caller: Beam need not print its traceback, too.
-logging.getLogger("apache_beam.runners.common").addFilter(_is_unexpected)
-
-
-def _input_error(error: Exception) -> InvalidInputError | None:
-    """Beam adds to the text of an exception, and other machines report theirs as text only."""
-    text = f"{type(error).__name__}: {error}"
-    message = re.search(r"InvalidInputError: (.*?)(?: \[while running|\n|$)", text)
-    return InvalidInputError(message.group(1)) if message else None
 
 
 def assemble(pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: StrPath) -> None:

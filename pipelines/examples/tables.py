@@ -124,7 +124,8 @@ def check_rows(table: pa.Table, plan: Table, shape: Shape) -> Checked:
     if plan.id_name == ITEM_ID:
         columns[GROUP] = _groups(table, plan, where)
     for feature in plan.features:
-        values, problem, wrong = _feature(table[feature.column], feature, where, shape)
+        counts = shape.lengths.get(feature.column)
+        values, problem, wrong = feature_values(table[feature.column], feature, where, counts)
         rejections.add(wrong, f"`{feature.column}` {problem}")
         columns[feature.column] = values
     for cut in plan.slices:
@@ -213,6 +214,41 @@ def group_labels(columns: Sequence[pa.Array], config: GroupsConfig) -> pa.Array:
     return pc.if_else(pa.array(unknown), UNKNOWN, joined)
 
 
+def feature_values(
+    column: pa.ChunkedArray, feature: Feature, where: str, lengths: np.ndarray | None = None
+) -> tuple[pa.Array, str, np.ndarray]:
+    """Returns the values of a feature as examples hold them.
+
+    Args:
+        column: Of the table, or of anything else that names and spells features as it does.
+        feature: What the column is; neither an id nor a history.
+        where: Beginning of the error message.
+        lengths: Of a vector as in `Shape`, if the column is a part of a table.
+
+    Returns:
+        The values `[num_rows]`; what may be wrong with them; and bool `[num_rows]`, true where it
+        is.
+
+    Raises:
+        InvalidInputError: The column is of a type that cannot be such a feature.
+    """
+    where = f"{where} `{feature.column}`"
+    fine = np.zeros(len(column), bool)
+    if isinstance(feature, CategoricalFeature):
+        return _categories(column, feature, where), "", fine
+    if isinstance(feature, TextFeature):
+        return pc.fill_null(as_strings(column, where), ""), "", fine
+    if isinstance(feature, NumericFeature):
+        numbers = _as_floats(column, where)
+        missing = ~np.isfinite(numbers)
+        if feature.default is not None:
+            numbers, missing = np.where(missing, np.float32(feature.default), numbers), fine
+        return pa.array(numbers), "is missing or not a finite number", missing
+    assert isinstance(feature, VectorFeature)
+    counts = (np.bincount(_lengths(column)) if lengths is None else lengths)[1:]
+    return _vectors(column, where, usual=1 + int(counts.argmax()) if counts.any() else 0)
+
+
 def no_rows(plan: Table) -> pa.Table:
     """Returns what `check_rows` returns of a table without rows."""
     nothing = _empty(plan)
@@ -235,27 +271,6 @@ def _groups(table: pa.Table, plan: Table, where: str) -> pa.Array:
         return pa.array([UNKNOWN] * len(table), pa.string())
     columns = [as_strings(table[c], f"{where} `{c}`") for c in plan.groups.columns]
     return group_labels(columns, plan.groups)
-
-
-def _feature(
-    column: pa.ChunkedArray, feature: Feature, where: str, shape: Shape
-) -> tuple[pa.Array, str, np.ndarray]:
-    """Values of a feature, what may be wrong with them, and in which rows it is."""
-    where = f"{where} `{feature.column}`"
-    fine = np.zeros(len(column), bool)
-    if isinstance(feature, CategoricalFeature):
-        return _categories(column, feature, where), "", fine
-    if isinstance(feature, TextFeature):
-        return pc.fill_null(as_strings(column, where), ""), "", fine
-    if isinstance(feature, NumericFeature):
-        numbers = _as_floats(column, where)
-        missing = ~np.isfinite(numbers)
-        if feature.default is not None:
-            numbers, missing = np.where(missing, np.float32(feature.default), numbers), fine
-        return pa.array(numbers), "is missing or not a finite number", missing
-    assert isinstance(feature, VectorFeature)
-    counts = shape.lengths[feature.column][1:]
-    return _vectors(column, where, usual=1 + int(counts.argmax()) if counts.any() else 0)
 
 
 def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str) -> pa.Array:
