@@ -20,7 +20,7 @@ from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, fingerprint
 from pipelines.run_directory import RunDirectory, files_fingerprint
-from towers.config import ITEM_ID, USER_ID
+from towers.config import USER_ID
 
 if TYPE_CHECKING:
     from pipelines.audit.measurement import Measurement
@@ -309,13 +309,15 @@ class Run:
         return self._train(variant, fairness, out)
 
     def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
-        from towers.exported_tower import ExportedTower
+        from pipelines.embedding import embed_catalogue
 
-        catalogue = pq.read_table(self._path("examples") / "catalogue.parquet")
-        vectors = ExportedTower(self._path(f"{variant}/model") / "candidate_tower").embed(catalogue)
-        np.save(out / "vectors.npy", vectors)
-        pq.write_table(catalogue.select([ITEM_ID, "group"]), out / "items.parquet")
-        return {"items": len(vectors), "dim": vectors.shape[1]}
+        return embed_catalogue(
+            self._path("examples") / "catalogue.parquet",
+            self._path(f"{variant}/model") / "candidate_tower",
+            self.config.towers.dim,
+            out,
+            self._beam_args,
+        )
 
     def _build_index(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from serving.index import build_index
