@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.file_systems import is_disk_full
 
 
 def new_pipeline(pipeline_args: Sequence[str] = ()) -> beam.Pipeline:
@@ -52,7 +53,8 @@ def _runner(options: PipelineOptions) -> Any:
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InvalidInputError))
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not (isinstance(error, InvalidInputError) or is_disk_full(error))
 
 
 # An exception in this process reaches the caller: Beam need not print its traceback, too.

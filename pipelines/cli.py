@@ -173,6 +173,18 @@ def main() -> None:
     except InvalidInputError as error:
         errors.print(f"[red]error:[/red] {_escape(str(error))}", soft_wrap=True)
         raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        from pipelines.file_systems import is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        errors.print(
+            "[red]error:[/red] there is no space left on a disk that the run writes to. Free some, "
+            "or give another `--out`, and run the same command again: it goes on from the last "
+            "stage that was completed.",
+            soft_wrap=True,
+        )
+        raise SystemExit(InvalidInputError.exit_code) from None
 
 
 def _quiet_libraries() -> None:

@@ -156,7 +156,9 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> Iterator[Block]:
     Raises:
         InvalidInputError: The file is damaged, or is not UTF-8.
     """
-    with readable(chunk.path):
+    groups = chunk.row_groups
+    part = f", row groups {groups[0]} to {groups[-1]} (the first is 0)" if groups else ""
+    with readable(chunk.path, part):
         yield from _format_of(chunk.path).read(chunk, list(dict.fromkeys(columns)))
 
 
