@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pyarrow as pa
 
 from fairness_losses.browsing import dcg_weights
-from fairness_losses.exposure import exposure_ratio, exposure_share, list_exposure
+from fairness_losses.exposure import PADDING, exposure_ratio, exposure_share, list_exposure
 from fairness_losses.groups import Groups
 from fairness_losses.metrics.divergence import awrf, ndkl
 from fairness_losses.metrics.diversity import diversity_at_k
@@ -105,26 +106,36 @@ class Layout:
             for k in self.ks
             for metric in _QUALITY.values()
         ]
-        membership = self.groups.membership
+        kind_of_item, membership = self._kinds
+        kinds = kind_of_item[rows]
         return np.column_stack(
             [
                 *quality,
                 num_relevant > 0,
-                self._list_metrics(rows),
-                list_exposure(rows, membership, dcg_weights(self.depth)),
-                list_exposure(rows, membership, np.ones(self.depth)),
+                self._list_metrics(kinds, membership),
+                list_exposure(kinds, membership, dcg_weights(self.depth)),
+                list_exposure(kinds, membership, np.ones(self.depth)),
             ]
         )
 
-    def _list_metrics(self, rows: np.ndarray) -> np.ndarray:
+    @functools.cached_property
+    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The kind of every item, with padding at the end, and the membership of the kinds.
+
+        Items that belong to the same groups in the same parts are of one kind. Figures of groups
+        are the same for kinds as for items, and few kinds stay in the processor's cache.
+        """
+        membership, kind = np.unique(self.groups.membership, axis=0, return_inverse=True)
+        return np.append(kind.ravel(), PADDING), membership
+
+    def _list_metrics(self, kinds: np.ndarray, membership: np.ndarray) -> np.ndarray:
         """The list metrics of every list (0 where undefined) and whether each is defined."""
         if not self.groups.labels:
-            return np.zeros((len(rows), 2 * len(_LIST_METRICS)))
-        membership = self.groups.membership
+            return np.zeros((len(kinds), 2 * len(_LIST_METRICS)))
         values = np.column_stack(
             [
-                diversity_at_k(rows, membership, self.target, self.depth),
-                ndkl(rows, membership, self.target),
+                diversity_at_k(kinds, membership, self.target, self.depth),
+                ndkl(kinds, membership, self.target),
             ]
         )
         return np.hstack([np.nan_to_num(values), ~np.isnan(values)])
