@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.config import SliceConfig
 from pipelines.examples.splits import id_hashes
-from pipelines.slicing import divide
+from pipelines.slicing import distinct_rows, divide
 from towers.config import USER_ID
 
 
@@ -53,14 +53,13 @@ class CellIndex:
             for value, who in values.items():
                 names.append((name, value))
                 cells[who, column] = len(names)
-        combinations, combination = np.unique(cells, axis=0, return_inverse=True)
-        combination = combination.ravel().astype(np.int32)
+        first, combination = distinct_rows(list(cells.T))
         order = np.argsort(hashes)
         return cls(
             names=tuple(names),
             users=hashes[order],
-            combinations=np.append(combination[:-1][order], combination[-1:]),
-            cells=combinations,
+            combinations=np.append(combination[:-1][order], combination[-1:]).astype(np.int32),
+            cells=cells[first],
         )
 
     @property

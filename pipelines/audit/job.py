@@ -30,6 +30,7 @@ def audit_files(
     lists: ListFiles,
     examples: pathlib.Path,
     out_dir: pathlib.Path,
+    name: str,
     positives: pathlib.Path | None = None,
     pipeline_args: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def audit_files(
         lists: The files.
         examples: Folder that the examples pipeline wrote: the catalogue and the users' slices.
         out_dir: An empty folder, which all workers can write to.
+        name: Of the lists in the report.
         positives: Parquet of `user_id` and `item_id`, what users chose of the lists; without it
             quality is not measured.
         pipeline_args: Beam's own options. By default the pipeline runs in this process.
@@ -64,7 +66,9 @@ def audit_files(
         | "Spread chunks" >> beam.Reshuffle()
         | "Read" >> ReadLists(lists)
     )
-    audited = read["lists"] | "Audit" >> AuditLists(config, meter, {"lists": len(lists.files)})
+    audited = read["lists"] | "Audit" >> AuditLists(
+        config, meter, {"variant": name, "lists": lists.pattern}
+    )
     dead = (read[DEAD], audited[DEAD]) | "All dead letters" >> beam.Flatten()
     _ = audited[REPORT] | "Write" >> beam.Map(
         write_audit,

@@ -22,6 +22,7 @@ from fairness_losses.metrics.ranking import (
 from fairness_losses.metrics.skew import max_skew, min_skew
 from fairness_losses.targets import target_shares
 from pipelines.config import RunConfig
+from pipelines.slicing import distinct_rows
 
 Statistics = dict[tuple[str, ...], np.ndarray]
 """Figures by their path in a cell of the report, each `[...]` for sums `[..., num_sums]`."""
@@ -125,8 +126,10 @@ class Layout:
         Items that belong to the same groups in the same parts are of one kind. Figures of groups
         are the same for kinds as for items, and few kinds stay in the processor's cache.
         """
-        membership, kind = np.unique(self.groups.membership, axis=0, return_inverse=True)
-        return np.append(kind.ravel(), PADDING), membership
+        membership = self.groups.membership
+        # A column more, for a catalogue without groups.
+        first, kind = distinct_rows([np.zeros(len(membership)), *membership.T])
+        return np.append(kind, PADDING), membership[first]
 
     def _list_metrics(self, kinds: np.ndarray, membership: np.ndarray) -> np.ndarray:
         """The list metrics of every list (0 where undefined) and whether each is defined."""

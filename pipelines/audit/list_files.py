@@ -43,12 +43,14 @@ class ListFiles:
     lists with different ones; else one.
 
     Attributes:
+        pattern: What they were found by.
         files: Paths, sorted.
         chunks: What a worker reads at once.
         ids: Columns that a list is told apart by.
         seed: Of hashes.
     """
 
+    pattern: str
     files: list[str]
     chunks: list[Chunk]
     ids: tuple[str, ...]
@@ -82,7 +84,8 @@ class ListFiles:
                 f"{files[with_id.index(False)]}: there is no column `{LIST_ID}`, which other files "
                 "have. Add it, or audit these files on their own."
             )
-        return cls(files, plan_chunks(files), (USER_ID, LIST_ID)[: 1 + all(with_id)], seed)
+        ids = (USER_ID, LIST_ID) if all(with_id) else (USER_ID,)
+        return cls(pattern, files, plan_chunks(files), ids, seed)
 
     def id_hashes(self, chunk: Chunk) -> np.ndarray:
         """Returns what tells the lists of a chunk apart, uint64 `[lists]`."""
