@@ -120,6 +120,36 @@ _stage("audit", "Asks the exported model for lists and measures them per slice a
 _stage("report", "Compares the audits in `report.json` and `report.html`.")
 
 
+@app.command(name="audit-lists")
+def audit_lists(
+    config: Config,
+    out: Out,
+    lists: Annotated[str, typer.Option("--lists", "-l", help="Parquet files of lists; a glob.")],
+    name: Annotated[
+        str, typer.Option("--name", help="Of the lists, and of the folder.")
+    ] = "served",
+    positives: Annotated[
+        pathlib.Path | None,
+        typer.Option("--positives", help="Parquet of `user_id` and `item_id`: what users chose."),
+    ] = None,
+    data: Data = None,
+    force: Force = False,
+    beam: Beam = None,
+) -> None:
+    """Audits files of served lists, such as the log of a server, of any number.
+
+    A row has `user_id`, `candidate_ids` (a list of strings, best first), `policy` and
+    `model_version`; with a column `list_id` a user may have several lists. The users' slices and
+    the items' groups are those of the run directory. Lists that cannot be audited become dead
+    letters with a reason. Writes `report.json`, `counts.json` and `dead_letter/lists.jsonl` into
+    `audits/<name>`; quality is measured if `--positives` say what users chose.
+    """
+    job = _job(config, out, data, force, beam)
+    with job.directory.locked():
+        job.audit_lists(lists, name, positives)
+    console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
+
+
 @app.command()
 def doctor() -> None:
     """Prints versions, CPU features and the Keras flavour, and says what to do about problems."""

@@ -82,9 +82,10 @@ class Accumulator:
         combination = index.combinations[place]
         order = np.argsort(combination, kind="stable")
         users, sums = users[order], sums[order]
-        present, starts = np.unique(combination[order], return_index=True)
-        ends = np.append(starts[1:], len(users))
-        for cells, start, end in zip(index.cells[present], starts, ends, strict=True):
+        present, starts, lists = np.unique(
+            combination[order], return_index=True, return_counts=True
+        )
+        for cells, start, end in zip(index.cells[present], starts, starts + lists, strict=True):
             self.lists[cells] += end - start
             self.sums[cells] += sums[start:end].sum(axis=0)
             self.resampled[cells] += self._resample(users[start:end], sums[start:end], seed)

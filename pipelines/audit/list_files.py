@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsMultiMap, TaggedOutput
 
 from fairness_losses.errors import InvalidInputError
@@ -86,6 +87,11 @@ class ListFiles:
             )
         ids = (USER_ID, LIST_ID) if all(with_id) else (USER_ID,)
         return cls(pattern, files, plan_chunks(files), ids, seed)
+
+    def state(self) -> list[list[Any]]:
+        """Returns what changes when a file does: path, size and time of every file."""
+        found = FileSystems.match([self.pattern])[0].metadata_list
+        return sorted([f.path, f.size_in_bytes, f.last_updated_in_seconds] for f in found)
 
     def id_hashes(self, chunk: Chunk) -> np.ndarray:
         """Returns what tells the lists of a chunk apart, uint64 `[lists]`."""
@@ -175,12 +181,22 @@ def find_repeats(shard: tuple[int, Iterable[Ids]]) -> Iterator[tuple[tuple[int, 
     hashes = [np.frombuffer(data, np.uint64) for _, _, data in ids]
     chunk = np.repeat(np.arange(len(ids)), [len(part) for part in hashes])
     together = np.concatenate(hashes)
-    order = np.argsort(together, kind="stable")
-    again = np.zeros(len(order), bool)
-    again[order[1:]] = together[order][1:] == together[order][:-1]
+    again = _came_before(together)
     for number in np.unique(chunk[again]):
         file, first_row, _ = ids[number]
         yield (file, first_row), together[again & (chunk == number)].tobytes()
+
+
+def _came_before(hashes: np.ndarray) -> np.ndarray:
+    """Whether each value is there before its own place, too, bool `[num_hashes]`."""
+    ordered = np.sort(hashes)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    # Few repeat, if any: only they are looked for.
+    places = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.zeros(0, np.int64)
+    again = np.zeros(len(hashes), bool)
+    again[places] = True
+    again[places[np.unique(hashes[places], return_index=True)[1]]] = False
+    return again
 
 
 class _Read(beam.DoFn):
@@ -192,17 +208,16 @@ class _Read(beam.DoFn):
     def process(self, chunk: Chunk, repeats: Any) -> Iterator[Any]:
         """See the class."""
         hashes = self._files.id_hashes(chunk)
-        first = np.zeros(len(hashes), bool)
-        first[np.unique(hashes, return_index=True)[1]] = True
+        again = _came_before(hashes)
         for earlier in repeats[chunk.file, chunk.first_row]:
-            first &= ~np.isin(hashes, np.frombuffer(earlier, np.uint64))
+            again |= np.isin(hashes, np.frombuffer(earlier, np.uint64))
         reason = "another list has the same " + " and ".join(
             f"`{name}`" for name in self._files.ids
         )
         done = 0
         for table in self._files.tables(chunk):
             rejections = Rejections(len(table))
-            rejections.add(~first[done : done + len(table)], reason)
+            rejections.add(again[done : done + len(table)], reason)
             done += len(table)
             yield TaggedOutput(READ, len(table))
             if not rejections.ok.all():
