@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -97,15 +97,18 @@ class ListFiles:
         """Returns what tells the lists of a chunk apart, uint64 `[lists]`."""
         with readable(chunk.path), open_file(chunk.path) as stream:
             table = pq.ParquetFile(stream).read_row_groups(chunk.row_groups, columns=list(self.ids))
-        hashes = [
-            id_hashes(pc.fill_null(_strings(table[name], chunk, name), ""), self.seed)
-            for name in self.ids
-        ]
-        return hashes[0] if len(hashes) == 1 else pair_hashes(*hashes)
+        for name in self.ids:
+            table = _with_strings(table, name, chunk.path)
+        return list_hashes(table, self.ids, self.seed)
 
-    def tables(self, chunk: Chunk) -> Iterator[pa.Table]:
-        """Yields the lists of a chunk with their origin, some at a time."""
-        columns = [USER_ID, CANDIDATES, POLICY, MODEL_VERSION]
+    def tables(self, chunk: Chunk, others: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """Yields the lists of a chunk with their origin, some at a time.
+
+        Args:
+            chunk: What to read.
+            others: Columns that are wanted besides those of a list, as they are.
+        """
+        columns = [USER_ID, CANDIDATES, POLICY, MODEL_VERSION, *others]
         row = chunk.first_row + 1
         with readable(chunk.path), open_file(chunk.path) as stream:
             leaves = pq.ParquetFile(stream).schema
@@ -118,13 +121,26 @@ class ListFiles:
                 for group in chunk.row_groups
             ):
                 table = pa.Table.from_batches([batch]).select(columns)
-                table = table.set_column(0, USER_ID, _strings(table[USER_ID], chunk, USER_ID))
+                table = _with_strings(table, USER_ID, chunk.path)
                 yield with_origin(table, chunk.file, row + np.arange(len(table)))
                 row += len(table)
 
 
-def _strings(column: pa.ChunkedArray, chunk: Chunk, name: str) -> pa.Array:
-    return as_strings(column, f"{chunk.path}, column `{name}`")
+def _with_strings(table: pa.Table, name: str, path: str) -> pa.Table:
+    strings = as_strings(table[name], f"{path}, column `{name}`")
+    return table.set_column(table.column_names.index(name), name, strings)
+
+
+def list_hashes(lists: pa.Table, ids: Sequence[str], seed: int) -> np.ndarray:
+    """Returns what tells lists apart, uint64 `[num_lists]`.
+
+    Args:
+        lists: With the string columns `ids`.
+        ids: `user_id`, or `user_id` and `list_id`.
+        seed: Of the hashes.
+    """
+    hashes = [id_hashes(pc.fill_null(lists[n].combine_chunks(), ""), seed) for n in ids]
+    return hashes[0] if len(hashes) == 1 else pair_hashes(*hashes)
 
 
 def _schema(path: str) -> pa.Schema:
@@ -181,13 +197,13 @@ def find_repeats(shard: tuple[int, Iterable[Ids]]) -> Iterator[tuple[tuple[int, 
     hashes = [np.frombuffer(data, np.uint64) for _, _, data in ids]
     chunk = np.repeat(np.arange(len(ids)), [len(part) for part in hashes])
     together = np.concatenate(hashes)
-    again = _came_before(together)
+    again = came_before(together)
     for number in np.unique(chunk[again]):
         file, first_row, _ = ids[number]
         yield (file, first_row), together[again & (chunk == number)].tobytes()
 
 
-def _came_before(hashes: np.ndarray) -> np.ndarray:
+def came_before(hashes: np.ndarray) -> np.ndarray:
     """Whether each value is there before its own place, too, bool `[num_hashes]`."""
     ordered = np.sort(hashes)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -199,6 +215,11 @@ def _came_before(hashes: np.ndarray) -> np.ndarray:
     return again
 
 
+def repeats_another(ids: Sequence[str]) -> str:
+    """Returns why a list is left out whose ids another one has, too."""
+    return f"another list has the same {' and '.join(f'`{name}`' for name in ids)}"
+
+
 class _Read(beam.DoFn):
     """Chunks to lists, less those that repeat."""
 
@@ -208,7 +229,7 @@ class _Read(beam.DoFn):
     def process(self, chunk: Chunk, repeats: Any) -> Iterator[Any]:
         """See the class."""
         hashes = self._files.id_hashes(chunk)
-        again = _came_before(hashes)
+        again = came_before(hashes)
         for earlier in repeats[chunk.file, chunk.first_row]:
             again |= np.isin(hashes, np.frombuffer(earlier, np.uint64))
         reason = "another list has the same " + " and ".join(
