@@ -51,6 +51,9 @@ Beam = Annotated[
 ]
 
 
+Lists = Annotated[str, typer.Option("--lists", "-l", help="Parquet files of lists; a glob.")]
+
+
 @app.command()
 def run(
     config: Config, out: Out, data: Data = None, force: Force = False, beam: Beam = None
@@ -124,7 +127,7 @@ _stage("report", "Compares the audits in `report.json` and `report.html`.")
 def audit_lists(
     config: Config,
     out: Out,
-    lists: Annotated[str, typer.Option("--lists", "-l", help="Parquet files of lists; a glob.")],
+    lists: Lists,
     name: Annotated[
         str, typer.Option("--name", help="Of the lists, and of the folder.")
     ] = "served",
@@ -148,6 +151,38 @@ def audit_lists(
     with job.directory.locked():
         job.audit_lists(lists, name, positives)
     console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
+
+
+@app.command()
+def watch(
+    config: Config,
+    out: Out,
+    lists: Lists,
+    idle: Annotated[
+        float | None,
+        typer.Option("--idle", help="End when no file has come for so many seconds.", min=0),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Reports on served lists while files of them arrive in a folder.
+
+    Files are as for `audit-lists`, with the columns `list_id` and `timestamp`, and have to be
+    complete when their names match: rename them into place. For every window of time (`monitoring`
+    of the configuration) it writes a report when the window is over, and a corrected one when lists
+    come late; and a line into `alerts.jsonl` when a group's exposure ratio in a slice leaves its
+    band or is back. It ends when it is interrupted, and then reports on the windows that are open.
+    """
+    import signal
+    import threading
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    counts = _job(config, out, data, False, None).watch(lists, stop, idle)
+    console.print(
+        f"{counts['read']:,} lists read, {counts['audited']:,} in windows, {counts['dead']:,} left "
+        f"out. Reports and alerts: [bold]{out / 'monitoring'}[/bold]"
+    )
 
 
 @app.command()

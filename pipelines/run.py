@@ -7,6 +7,7 @@ import functools
 import json
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +225,7 @@ class Run:
         from pipelines.audit.list_files import ListFiles
 
         config = self.config
+        self.directory.required("examples", "examples")
         files = ListFiles.find(lists, config.seed)
         settings: list[object] = [
             config.audit,
@@ -241,6 +243,17 @@ class Run:
             return audit_files(config, files, examples, out, name, positives, self._beam_args)
 
         self._build(f"audits/{name}", settings, ["examples"], write)
+
+    def watch(self, lists: str, stop: threading.Event, idle: float | None = None) -> dict[str, int]:
+        """Reports on lists that arrive in a folder into `monitoring`, until it is told to stop.
+
+        Arguments and result are those of `pipelines.monitoring.watch.watch`.
+        """
+        self.directory.required("examples", "examples")
+        from pipelines.monitoring.watch import watch
+
+        out = self._path("monitoring")
+        return watch(self.config, lists, self._path("examples"), out, stop, idle)
 
     def report(self) -> dict[str, Any]:
         """Compares the variants in one report and returns its content."""

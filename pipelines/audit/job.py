@@ -84,7 +84,9 @@ def audit_files(
     return counts
 
 
-def load_meter(sources: tuple[pathlib.Path, pathlib.Path | None], config: RunConfig) -> Meter:
+def load_meter(
+    sources: tuple[pathlib.Path, pathlib.Path | None], config: RunConfig, samples: int
+) -> Meter:
     """Returns what lists are measured against, given examples and positives as `audit_files`."""
     examples, positives = sources
     return Meter.of(
@@ -92,7 +94,7 @@ def load_meter(sources: tuple[pathlib.Path, pathlib.Path | None], config: RunCon
         pq.read_table(examples / "users.parquet"),
         pq.read_table(positives) if positives else None,
         config,
-        config.audit.bootstrap_samples,
+        samples,
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsMultiMap, TaggedOutput
 
 from fairness_losses.errors import InvalidInputError
@@ -29,6 +30,9 @@ LIST_ID = "list_id"
 
 DEAD, READ = "dead", "read"
 """Outputs besides the tables: dead letters, as Arrow bytes; number of lists read."""
+
+METRICS = "fairtowers.audit"
+"""Namespace of the counters `lists_read`, `lists_audited` and `lists_dead`."""
 
 _LISTS_PER_TABLE = 32_768
 _SHARDS = 16
@@ -152,6 +156,12 @@ def _schema(path: str) -> pa.Schema:
         return pq.ParquetFile(stream).schema_arrow
 
 
+def dead_lists(dead: pa.Table) -> TaggedOutput:
+    """Returns lists that do not count, `checks.DEAD_SCHEMA`, as the output `DEAD`."""
+    Metrics.counter(METRICS, "lists_dead").inc(len(dead))
+    return TaggedOutput(DEAD, to_bytes(dead))
+
+
 class ReadLists(beam.PTransform):
     """Chunks of the files to their lists, as Arrow tables; what repeats an earlier one is dead.
 
@@ -240,8 +250,9 @@ class _Read(beam.DoFn):
             rejections = Rejections(len(table))
             rejections.add(again[done : done + len(table)], reason)
             done += len(table)
+            Metrics.counter(METRICS, "lists_read").inc(len(table))
             yield TaggedOutput(READ, len(table))
             if not rejections.ok.all():
-                yield TaggedOutput(DEAD, to_bytes(rejections.dead(table)))
+                yield dead_lists(rejections.dead(table))
                 table = table.filter(pa.array(rejections.ok))
             yield to_bytes(table)

@@ -8,16 +8,13 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsSingleton, TaggedOutput
+from apache_beam.pvalue import AsSingleton
 
 from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import DEAD
+from pipelines.audit.list_files import DEAD, METRICS, dead_lists
 from pipelines.audit.meter import Meter
 from pipelines.config import RunConfig
-from pipelines.examples.arrow_ipc import from_bytes, to_bytes
-
-METRICS = "fairtowers.audit"
-"""Namespace of the counters `lists_audited` and `lists_dead`."""
+from pipelines.examples.arrow_ipc import from_bytes
 
 REPORT, AUDITED = "report", "audited"
 """Outputs of `AuditLists`, besides `list_files.DEAD`: the report, as JSON values; and the number of
@@ -62,9 +59,8 @@ class MeasureLists(beam.DoFn):
         """See the class."""
         sums, dead = meter.measure(from_bytes(table))
         Metrics.counter(METRICS, "lists_audited").inc(int(sums.lists[0]))
-        Metrics.counter(METRICS, "lists_dead").inc(len(dead))
         if len(dead):
-            yield TaggedOutput(DEAD, to_bytes(dead))
+            yield dead_lists(dead)
         yield sums
 
 

@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder, PickleCoder
-from apache_beam.pvalue import AsSingleton, TaggedOutput
+from apache_beam.pvalue import AsSingleton
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
@@ -18,7 +18,14 @@ from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import PaneInfoTiming
 
 from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import DEAD, LIST_ID, came_before, list_hashes, repeats_another
+from pipelines.audit.list_files import (
+    DEAD,
+    LIST_ID,
+    came_before,
+    dead_lists,
+    list_hashes,
+    repeats_another,
+)
 from pipelines.audit.meter import Meter
 from pipelines.audit.transforms import AddUp, MeasureLists
 from pipelines.config import RunConfig
@@ -56,8 +63,9 @@ class MonitorExposure(beam.PTransform):
     another time, in another window, has served it twice.
 
     Outputs: `reports`, what `figures.audit_of_cells` describes with `window` (`start` and `end`,
-    UTC) and `pane` (`number`, from 0, and `late`); `alerts`, see `docs/monitoring.md`; and `dead`,
-    the lists that do not count, as Arrow bytes of `checks.DEAD_SCHEMA`.
+    UTC), `pane` (`number`, from 0, and `late`) and `lists`, their number; `alerts`, see
+    `docs/monitoring.md`; and `dead`, the lists that do not count, as Arrow bytes of
+    `checks.DEAD_SCHEMA`.
 
     Args:
         config: The run configuration.
@@ -83,8 +91,11 @@ class MonitorExposure(beam.PTransform):
                 trigger=AfterWatermark(late=AfterCount(1)),
                 accumulation_mode=AccumulationMode.ACCUMULATING,
                 allowed_lateness=Duration(seconds=config.allowed_lateness),
-            ).with_output_types(tuple[int, bytes])
-            | "Each list once" >> beam.ParDo(Distinct()).with_outputs(DEAD, main="lists")
+            )
+            | "Each list once"
+            >> beam.ParDo(Distinct())
+            .with_input_types(tuple[int, bytes])
+            .with_outputs(DEAD, main="lists")
         )
         measured = distinct["lists"] | "Measure" >> beam.ParDo(MeasureLists(), meter).with_outputs(
             DEAD, main="sums"
@@ -133,7 +144,7 @@ class DivideByWindow(beam.DoFn):
             ~valid, f"`{TIMESTAMP}` is neither seconds since 1970 nor an ISO 8601 date or time"
         )
         if not rejections.ok.all():
-            yield TaggedOutput(DEAD, to_bytes(rejections.dead(lists)))
+            yield dead_lists(rejections.dead(lists))
             lists, seconds = lists.filter(pa.array(rejections.ok)), seconds[rejections.ok]
         hashes = list_hashes(lists, IDS, self._seed)
         lists = lists.append_column(_HASH, pa.array(hashes))
@@ -157,7 +168,7 @@ class Distinct(beam.DoFn):
         rejections = Rejections(len(lists))
         rejections.add(again, repeats_another(IDS))
         if again.any():
-            yield TaggedOutput(DEAD, to_bytes(rejections.dead(lists)))
+            yield dead_lists(rejections.dead(lists))
             lists = lists.filter(pa.array(~again))
         if len(lists):
             seen.add(hashes[~again].tobytes())
@@ -185,6 +196,7 @@ class Report(beam.DoFn):
         yield {
             "window": {"start": _time(window.start), "end": _time(window.end)},
             "pane": {"number": pane.index, "late": pane.timing == PaneInfoTiming.LATE},
+            "lists": int(total.lists[0]),
             **meter.report(total, self._config, {}),
         }
 
