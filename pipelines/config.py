@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from fairness_losses.config import FairnessConfig, GroupsConfig, Settings
 from fairness_losses.registry import available
+from pipelines.monitoring.config import MonitoringConfig
 from pipelines.sweep.config import SweepConfig
 from serving.config import ServingConfig
 from towers.config import (
@@ -234,6 +235,8 @@ class RunConfig(Settings):
     """Index and export."""
     audit: AuditConfig = AuditConfig()
     """Metrics and intervals."""
+    monitoring: MonitoringConfig = MonitoringConfig()
+    """Windows and alerts of `fairtowers watch`; the other commands do not look at it."""
     sweep: SweepConfig | None = None
     """What `fairtowers sweep` compares; the other commands do not look at it."""
 

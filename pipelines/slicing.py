@@ -54,14 +54,32 @@ def divide(user_ids: pa.Array, users: pa.Table, slices: Sequence[SliceConfig]) -
     return Cells(everyone=np.arange(len(user_ids)), slices=divided)
 
 
+def distinct_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers rows by what they hold, in lexicographic order.
+
+    `np.unique(axis=0)` does the same, in a hundred times the time.
+
+    Args:
+        columns: Arrays `[num_rows]`, at least one.
+
+    Returns:
+        A row of every kind, int `[num_kinds]`; the kind of every row, int `[num_rows]`.
+    """
+    kind = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        values, code = np.unique(column, return_inverse=True)
+        kind = np.unique(kind * max(len(values), 1) + code, return_inverse=True)[1]
+    return np.unique(kind, return_index=True)[1], kind
+
+
 def _cells(columns: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     labels, codes = zip(*(_encode(column) for column in columns), strict=True)
-    combinations, cell = np.unique(np.column_stack(codes), axis=0, return_inverse=True)
+    first, cell = distinct_rows(codes)
     return {
-        " × ".join(names[code] for names, code in zip(labels, combination, strict=True)): (
-            np.flatnonzero(cell.ravel() == i)
+        " × ".join(names[code[row]] for names, code in zip(labels, codes, strict=True)): (
+            np.flatnonzero(cell == i)
         )
-        for i, combination in enumerate(combinations)
+        for i, row in enumerate(first)
     }
 
 
