@@ -20,10 +20,8 @@ from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
-from pipelines.examples.summaries import write_dead_letters
+from pipelines.examples.dead_letters import most_common, write_dead_letters
 from pipelines.file_systems import write_json
-
-_MESSAGE_REASONS = 5
 
 
 def audit_files(
@@ -125,15 +123,6 @@ def _check(counts: dict[str, Any], out_dir: pathlib.Path, max_dead_letter_share:
         raise InvalidInputError(
             f"`--lists`: {dead:,} of {read:,} lists ({dead / read:.1%}) cannot be audited; "
             f"`data.max_dead_letter_share` is {max_dead_letter_share:.1%}. Most common: "
-            f"{_most_common(reasons, out_dir / 'dead_letter' / 'lists.jsonl')}. Correct the lists, "
-            "or audit them with the catalogue that they were served from."
+            f"{most_common(reasons, str(out_dir / 'dead_letter' / 'lists.jsonl'))}. Correct the "
+            "lists, or audit them with the catalogue that they were served from."
         )
-
-
-def _most_common(reasons: dict[str, int], dead_letters: pathlib.Path) -> str:
-    first: dict[str, str] = {}
-    with dead_letters.open(encoding="utf-8") as lines:
-        for letter in map(json.loads, lines):
-            first.setdefault(letter["reason"], f"{letter['file']}, row {letter['row']}")
-    most = list(reasons.items())[:_MESSAGE_REASONS]
-    return "; ".join(f"{reason} ({count:,}, first in {first[reason]})" for reason, count in most)

@@ -19,10 +19,10 @@ from pipelines.config import RunConfig
 from pipelines.examples import broadcast_join, shuffled_join
 from pipelines.examples.arrow_ipc import to_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
+from pipelines.examples.dead_letters import check_counts
 from pipelines.examples.inputs import Inputs, Log, plan_inputs
 from pipelines.examples.sources import Chunks
 from pipelines.examples.steps import INPUTS, finish, write_letters
-from pipelines.examples.summaries import check_counts
 from pipelines.file_systems import StrPath, join
 from pipelines.readers.chunks import open_file
 from pipelines.readers.files import size_in_bytes

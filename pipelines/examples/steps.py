@@ -18,6 +18,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, PCollection, TaggedOutput
 from pipelines.config import RunConfig, SliceConfig, SplitConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import PARTS, check_interactions
+from pipelines.examples.dead_letters import write_dead_letters
 from pipelines.examples.histories import last_choices
 from pipelines.examples.inputs import GROUP, TIMESTAMP, Log
 from pipelines.examples.record_files import RecordFile, shard_path, write_records
@@ -37,7 +38,6 @@ from pipelines.examples.summaries import (
     UsersSummary,
     count_rows,
     group_codes,
-    write_dead_letters,
     write_summaries,
 )
 from pipelines.examples.tf_examples import encode_examples, merge_examples

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,15 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairness_losses.config import UNKNOWN
-from fairness_losses.errors import InvalidInputError
 from pipelines.config import SliceConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
-from pipelines.examples.checks import REASON
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.record_files import RecordFile
 from pipelines.file_systems import StrPath, join, whole_file, write_json
-from pipelines.readers.chunks import FILE, ROW, open_file
 from pipelines.slicing import divide, reading_order
 from towers.config import (
     ITEM_ID,
@@ -33,7 +28,6 @@ from towers.config import (
     IdFeature,
 )
 
-_MESSAGE_REASONS = 5
 _ROW_GROUP = 65_536
 
 _DENSE = 32
@@ -226,76 +220,6 @@ def total_counts(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
     for rows, values in counts:
         np.add.at(total, rows, values)
     return total
-
-
-def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
-    """Writes one JSON object per rejected row, in order of file and row.
-
-    Args:
-        path: The `.jsonl` file.
-        dead: As `checks.DEAD_SCHEMA`.
-        files: Names of the files that the dead letters number.
-
-    Returns:
-        Reason to its count, most frequent first.
-    """
-    dead = dead.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-    with whole_file(path) as out:
-        for row in dead.to_pylist():
-            letter = {"file": files[row[FILE]], "row": row[ROW], "reason": row[REASON]}
-            letter |= {name: row[name] for name in (USER_ID, ITEM_ID) if row[name]}
-            out.write(f"{json.dumps(letter, ensure_ascii=False)}\n".encode())
-    return dict(Counter(dead[REASON].to_pylist()).most_common())
-
-
-def check_counts(
-    counts: dict[str, Any], dead_letter_dir: StrPath, max_dead_letter_share: float
-) -> None:
-    """Checks that no row got lost and that enough could be used.
-
-    Args:
-        counts: The content of `counts.json`.
-        dead_letter_dir: Where the dead letters are.
-        max_dead_letter_share: Largest share of an input's rows that may be unusable.
-
-    Raises:
-        InvalidInputError: An input has no rows or too many unusable ones, or no examples came out
-            for training or for the test.
-        RuntimeError: Rows read are not the rows written, rejected and repeated.
-    """
-    # A useless table makes the log useless, too, so the tables come first.
-    for name, count in sorted(counts.items(), reverse=True):
-        written, read, dead = count["written"], count["read"], sum(count["dead"].values())
-        kept = sum(written.values()) if isinstance(written, dict) else written
-        if read != kept + dead + count["duplicates"]:
-            raise RuntimeError(f"rows of {name} got lost: {count}. Please report this.")
-        if not read:
-            raise InvalidInputError(f"data.{name}: there are no rows in the files.")
-        if dead <= max_dead_letter_share * read and kept:
-            continue
-        raise InvalidInputError(
-            f"data.{name}: {dead:,} of {read:,} rows ({dead / read:.1%}) could not be used; "
-            f"`data.max_dead_letter_share` is {max_dead_letter_share:.1%}. Most common: "
-            f"{_most_common(count['dead'], join(dead_letter_dir, f'{name}.jsonl'))}. "
-            "Correct the rows or the configuration."
-        )
-    written = counts["interactions"]["written"]
-    for part, purpose in (("train", "training"), ("test", "the test")):
-        if not written[part]:
-            raise InvalidInputError(
-                f"no interaction is left for {purpose}: "
-                f"{', '.join(f'{n:,} {name}' for name, n in written.items())}. Change `split`, or "
-                "give more data."
-            )
-
-
-def _most_common(reasons: Mapping[str, int], dead_letters: str) -> str:
-    first: dict[str, str] = {}
-    with open_file(dead_letters) as lines:
-        for letter in map(json.loads, lines):
-            first.setdefault(letter["reason"], f"{letter['file']}, row {letter['row']}")
-    most = list(reasons.items())[:_MESSAGE_REASONS]
-    return "; ".join(f"{reason} ({count:,}, first in {first[reason]})" for reason, count in most)
 
 
 def _write_table(path: StrPath, table: pa.Table) -> None:
