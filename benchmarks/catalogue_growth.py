@@ -17,9 +17,8 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
+from benchmarks.growth import draw_growth
 from benchmarks.pairs import data_of_pairs
 from fairness_losses.config import FairnessConfig
 from towers.batches import epochs_of
@@ -62,7 +61,8 @@ def main() -> None:
             spread = f"{middle:.0f} ({milliseconds.min():.0f}–{milliseconds.max():.0f})"
             print(f"| {size:,} | {name} | {spread} | {peak:.1f} |", flush=True)
     if arguments.plot:
-        _draw(arguments.sizes, found, arguments.plot)
+        units = ("ms a step", "peak memory, GiB")
+        draw_growth(arguments.sizes, found, "items in the catalogue", units, arguments.plot)
 
 
 def _measure(size: int, shared: bool, optimizer: str, rounds: int) -> tuple[list[float], float]:
@@ -108,22 +108,6 @@ def _hashed(layer: FeatureLayer, size: int) -> np.ndarray:
         for start in range(0, size, BLOCK)
     ]
     return np.concatenate(blocks)
-
-
-def _draw(
-    sizes: list[int], found: dict[str, list[tuple[float, float]]], path: pathlib.Path
-) -> None:
-    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
-    for axes, part, unit in zip(
-        figure.subplots(1, 2), (0, 1), ("ms a step", "peak memory, GiB"), strict=True
-    ):
-        for (name, values), marker in zip(found.items(), "os^", strict=True):
-            axes.plot(sizes, [value[part] for value in values], marker=marker, label=name)
-        axes.set(xscale="log", yscale="log", xlabel="items in the catalogue", ylabel=unit)
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(frameon=False)
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,15 +26,10 @@ import tensorflow as tf
 from apache_beam.pvalue import AsSingleton
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from benchmarks.example_log import NUMBERS, build, write_tables
 from benchmarks.timing import in_turns, print_rates
-from pipelines.config import RunConfig
-from pipelines.examples.pipeline import build_examples
 from pipelines.examples.record_files import write_records
 from pipelines.examples.tf_examples import encode_examples, merge_examples
-
-CATEGORIES = ["country", "device", "genre", "brand"]
-NUMBERS = ["age", "income", "price", "weight"]
-ROWS_PER_GROUP = 100_000
 
 
 def main() -> None:
@@ -50,66 +44,21 @@ def main() -> None:
         whole, part = folder / "whole", folder / "part"
         write_tables(whole, arguments.rows)
         write_tables(part, arguments.element_rows)
+        by_shuffle = functools.partial(build, max_broadcast_mb=0)
         ways: dict[str, tuple[Callable[[pathlib.Path, pathlib.Path], None], pathlib.Path]] = {
-            "fairtowers": (ours, whole),
+            "fairtowers": (build, whole),
+            "fairtowers, tables too large to send": (by_shuffle, whole),
             "the same encoding without Beam": (without_beam, whole),
             "Beam, element by element": (by_element, part),
         }
         calls = {
-            name: functools.partial(_anew, build, source, folder / "out")
-            for name, (build, source) in ways.items()
+            name: functools.partial(_anew, way, source, folder / "out")
+            for name, (way, source) in ways.items()
         }
         seconds = in_turns(calls, arguments.rounds)
         rows = {whole: arguments.rows, part: arguments.element_rows}
         rates = {name: rows[ways[name][1]] / values for name, values in seconds.items()}
     print_rates(rates, "rows a second", digits=2)
-
-
-def write_tables(folder: pathlib.Path, rows: int) -> None:
-    """Writes a log of user, item and time, and tables with four features each."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    users, items = max(rows // 40, 1_000), max(rows // 100, 1_000)
-    log = {
-        "user_id": _ids("u", users)[rng.integers(0, users, rows)],
-        "item_id": _ids("i", items)[(items * rng.random(rows) ** 2).astype(int)],
-        "timestamp": rng.integers(1_600_000_000, 1_700_000_000, rows),
-    }
-    pq.write_table(pa.table(log), folder / "interactions.parquet", row_group_size=ROWS_PER_GROUP)
-    for name, size, letter in (("users", users, "u"), ("items", items, "i")):
-        own = slice(0, 2) if name == "users" else slice(2, 4)
-        columns: dict[str, Any] = {f"{name[:-1]}_id": _ids(letter, size)}
-        for category in CATEGORIES[own]:
-            columns[category] = _ids(category, 50)[rng.integers(0, 50, size)]
-        for number in NUMBERS[own]:
-            columns[number] = rng.random(size)
-        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
-
-
-def _ids(letter: str, count: int) -> np.ndarray:
-    return np.array([f"{letter}{n}" for n in range(count)])
-
-
-def ours(source: pathlib.Path, out: pathlib.Path) -> None:
-    """The examples stage of a run."""
-    features = {
-        tower: [
-            {"kind": "id", "column": f"{side}_id"},
-            *({"kind": "categorical", "column": c} for c in CATEGORIES[own]),
-            *({"kind": "numeric", "column": c} for c in NUMBERS[own]),
-        ]
-        for tower, side, own in (
-            ("query", "user", slice(0, 2)),
-            ("candidate", "item", slice(2, 4)),
-        )
-    }
-    data = {
-        "interactions": {"path": str(source / "interactions.parquet"), "timestamp": "timestamp"},
-        "users": {"path": str(source / "users.parquet"), "id": "user_id"},
-        "items": {"path": str(source / "items.parquet"), "id": "item_id"},
-    }
-    config = {"name": "benchmark", "data": data, "features": features}
-    build_examples(RunConfig.model_validate(config), None, out)
 
 
 def without_beam(source: pathlib.Path, out: pathlib.Path) -> None:
@@ -177,11 +126,11 @@ def by_element(source: pathlib.Path, out: pathlib.Path) -> None:
 
 
 def _anew(
-    build: Callable[[pathlib.Path, pathlib.Path], None], source: pathlib.Path, out: pathlib.Path
+    way: Callable[[pathlib.Path, pathlib.Path], None], source: pathlib.Path, out: pathlib.Path
 ) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    build(source, out)
+    way(source, out)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ import numpy as np
 PADDING = -1
 """Stands in a list for "no item" (the list is shorter than its row)."""
 
+_BLOCK = 1024
+"""Lists looked at together: what is gathered of them stays in the processor's cache."""
+
 
 def list_exposure(lists: np.ndarray, membership: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Exposure of every group in every list.
@@ -39,11 +42,16 @@ def list_exposure(lists: np.ndarray, membership: np.ndarray, weights: np.ndarray
             f"`lists` should have the shape [{rows}, {weights.shape[-1]}], one column per weight. "
             f"Received: {list(lists.shape)}."
         )
-    attention = np.where(lists == PADDING, 0.0, weights)
-    # Rank by rank, so that memory stays at [num_lists, num_groups] however deep the lists are.
-    exposure = np.zeros((len(lists), membership.shape[1]))
-    for rank in range(lists.shape[1]):
-        exposure += attention[:, rank, None] * membership[lists[:, rank]]
+    # The last row is what `PADDING`, -1, takes.
+    padded = np.vstack([membership, np.zeros((1, membership.shape[1]))])
+    of_groups = [np.ascontiguousarray(part) for part in padded.T]
+    exposure = np.empty((len(lists), len(of_groups)))
+    for start in range(0, len(lists), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        attention = weights if weights.ndim == 1 else weights[block]
+        for group, parts in enumerate(of_groups):
+            # No matrix product: products this small are slower in threads.
+            exposure[block, group] = np.einsum("...k,...k", parts[lists[block]], attention)
     return exposure
 
 

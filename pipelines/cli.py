@@ -59,6 +59,9 @@ ExamplesAt = Annotated[
 ]
 
 
+Lists = Annotated[str, typer.Option("--lists", "-l", help="Parquet files of lists; a glob.")]
+
+
 @app.command()
 def run(
     config: Config,
@@ -149,6 +152,68 @@ _stage("audit", "Asks the exported model for lists and measures them per slice a
 _stage("report", "Compares the audits in `report.json` and `report.html`.")
 
 
+@app.command(name="audit-lists")
+def audit_lists(
+    config: Config,
+    out: Out,
+    lists: Lists,
+    name: Annotated[
+        str, typer.Option("--name", help="Of the lists, and of the folder.")
+    ] = "served",
+    positives: Annotated[
+        pathlib.Path | None,
+        typer.Option("--positives", help="Parquet of `user_id` and `item_id`: what users chose."),
+    ] = None,
+    data: Data = None,
+    force: Force = False,
+    beam: Beam = None,
+) -> None:
+    """Audits files of served lists, such as the log of a server, of any number.
+
+    A row has `user_id`, `candidate_ids` (a list of strings, best first), `policy` and
+    `model_version`; with a column `list_id` a user may have several lists. The users' slices and
+    the items' groups are those of the run directory. Lists that cannot be audited become dead
+    letters with a reason. Writes `report.json`, `counts.json` and `dead_letter/lists.jsonl` into
+    `audits/<name>`; quality is measured if `--positives` say what users chose.
+    """
+    job = _job(config, out, data, force, beam)
+    with job.directory.locked():
+        job.audit_lists(lists, name, positives)
+    console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
+
+
+@app.command()
+def watch(
+    config: Config,
+    out: Out,
+    lists: Lists,
+    idle: Annotated[
+        float | None,
+        typer.Option("--idle", help="End when no file has come for so many seconds.", min=0),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Reports on served lists while files of them arrive in a folder.
+
+    Files are as for `audit-lists`, with the columns `list_id` and `timestamp`, and have to be
+    complete when their names match: rename them into place. For every window of time (`monitoring`
+    of the configuration) it writes a report when the window is over, and a corrected one when lists
+    come late; and a line into `alerts.jsonl` when a group's exposure ratio in a slice leaves its
+    band or is back. It ends when it is interrupted, and then reports on the windows that are open.
+    """
+    import signal
+    import threading
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    counts = _job(config, out, data, False, None).watch(lists, stop, idle)
+    console.print(
+        f"{counts['read']:,} lists read, {counts['audited']:,} in windows, {counts['dead']:,} left "
+        f"out. Reports and alerts: [bold]{out / 'monitoring'}[/bold]"
+    )
+
+
 @app.command()
 def doctor() -> None:
     """Prints versions, CPU features and the Keras flavour, and says what to do about problems."""
@@ -173,6 +238,18 @@ def main() -> None:
     except InvalidInputError as error:
         errors.print(f"[red]error:[/red] {_escape(str(error))}", soft_wrap=True)
         raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        from pipelines.file_systems import is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        errors.print(
+            "[red]error:[/red] there is no space left on a disk that the run writes to. Free some, "
+            "or give another `--out`, and run the same command again: it goes on from the last "
+            "stage that was completed.",
+            soft_wrap=True,
+        )
+        raise SystemExit(InvalidInputError.exit_code) from None
 
 
 def _quiet_libraries() -> None:

@@ -10,12 +10,14 @@ from pydantic import BaseModel, Field, model_validator
 
 from fairness_losses.config import FairnessConfig, GroupsConfig, Settings
 from fairness_losses.registry import available
+from pipelines.monitoring.config import MonitoringConfig
 from pipelines.sweep.config import SweepConfig
 from serving.config import ServingConfig
 from towers.config import (
     ITEM_ID,
     USER_ID,
     FeaturesConfig,
+    HistoryFeature,
     ModelConfig,
     TowersConfig,
     TrainingConfig,
@@ -101,6 +103,10 @@ class DataConfig(Settings):
     """The items table; without one, items have an id and nothing else."""
     max_dead_letter_share: float = Field(default=0.05, ge=0, le=1)
     """The run stops when a larger share of any input's rows could not be used."""
+    max_broadcast_mb: float = Field(default=256, ge=0)
+    """Every worker holds the users and items tables in memory if their files are not larger than
+    this together, in MB. Larger tables are joined with the log by a shuffle, in which no worker
+    sees a table whole; 0 always does that. The examples are the same."""
 
     @model_validator(mode="after")
     def _check_paths(self) -> DataConfig:
@@ -171,8 +177,17 @@ class ValidationConfig(Settings):
     """By which factor the share of a slice, a group, or a group within a slice in the training
     examples may grow or shrink from the last run in the same folder to this one. No limit by
     default."""
-    max_rows: int = Field(default=200_000, ge=1)
-    """Statistics are computed over at most about this many examples of each part."""
+    serving_path: str | None = None
+    """Requests that the exported model was sent: a file or glob in any format that logs may have,
+    a row per request, with the query features under the names that they have in the examples;
+    relative to the folder of the YAML. The run stops where a feature is missing, is there without
+    being one, or does not fulfil the schema of the examples."""
+    max_skew: float | None = Field(default=None, gt=0, le=1)
+    """How far the distribution of a query feature may be in the requests from that in the training
+    examples, as `max_drift`. No limit by default."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """Statistics are computed over at most about this many examples of each part, a random sample;
+    by default over all of them."""
 
 
 class AuditConfig(Settings):
@@ -220,6 +235,8 @@ class RunConfig(Settings):
     """Index and export."""
     audit: AuditConfig = AuditConfig()
     """Metrics and intervals."""
+    monitoring: MonitoringConfig = MonitoringConfig()
+    """Windows and alerts of `fairtowers watch`; the other commands do not look at it."""
     sweep: SweepConfig | None = None
     """What `fairtowers sweep` compares; the other commands do not look at it."""
 
@@ -248,6 +265,7 @@ class RunConfig(Settings):
                 f"Received: {self.fairness.regularizer!r}."
             )
         self._check_slices()
+        self._check_serving()
         self._check_fairness_slices()
         self._check_sweep()
         for name in ("min_positives", "max_share_ratio"):
@@ -287,6 +305,17 @@ class RunConfig(Settings):
             raise ValueError(
                 f"`{leaks[0]}` is sensitive (it is listed, or makes a group or slice) and is also "
                 "a feature. Remove the feature, or set `features.allow_sensitive: true`."
+            )
+
+    def _check_serving(self) -> None:
+        """What `validation` says of requests."""
+        if self.validation.max_skew is not None and self.validation.serving_path is None:
+            raise ValueError("`validation.max_skew` needs `validation.serving_path`: give both.")
+        only_history = all(isinstance(f, HistoryFeature) for f in self.features.query)
+        if self.validation.serving_path and only_history:
+            raise ValueError(
+                "`validation.serving_path` needs a feature in `features.query` that examples have, "
+                "too; a history is in none. Remove the setting."
             )
 
     def _check_fairness_slices(self) -> None:

@@ -128,9 +128,10 @@ def _resolve_paths(config: RunConfig, folder: pathlib.Path, data: str | None) ->
             if source is not None and "://" not in source.path:
                 changes[name] = source.model_copy(update={"path": str(base / source.path)})
     validation = config.validation
-    if validation.schema_path is not None:
-        schema_path = str(folder / validation.schema_path)
-        validation = validation.model_copy(update={"schema_path": schema_path})
+    for name in ("schema_path", "serving_path"):
+        given = getattr(validation, name)
+        if given is not None and "://" not in given:
+            validation = validation.model_copy(update={name: str(folder / given)})
     return config.model_copy(
         update={"data": config.data.model_copy(update=changes), "validation": validation}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import uuid
@@ -64,6 +65,14 @@ def write_json(path: StrPath, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
     with whole_file(path) as file:
         file.write(f"{text}\n".encode())
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether something could not be written for want of space.
+
+    Every library has a type of its own for this, but all quote the system.
+    """
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def _rename(temporary: str, target: str) -> None:

@@ -7,6 +7,7 @@ import functools
 import json
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, fingerprint
 from pipelines.run_directory import RunDirectory, files_fingerprint
-from towers.config import ITEM_ID, USER_ID
+from towers.config import USER_ID
 
 if TYPE_CHECKING:
     from pipelines.audit.measurement import Measurement
@@ -214,6 +215,48 @@ class Run:
                 functools.partial(self._audit, variant),
             )
 
+    def audit_lists(self, lists: str, name: str, positives: pathlib.Path | None = None) -> None:
+        """Audits files of served lists into `audits/<name>`.
+
+        Args:
+            lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
+            name: Of the lists.
+            positives: Parquet of `user_id` and `item_id`, what users chose of the lists.
+        """
+        from pipelines.audit.job import audit_files
+        from pipelines.audit.list_files import ListFiles
+
+        config = self.config
+        self.directory.required("examples", "examples")
+        files = ListFiles.find(lists, config.seed)
+        settings: list[object] = [
+            config.audit,
+            config.slices,
+            config.fairness.target,
+            config.data.max_dead_letter_share,
+            config.seed,
+            lists,
+            files.state(),
+            files_fingerprint([positives] if positives else []),
+        ]
+
+        def write(out: pathlib.Path) -> dict[str, Any]:
+            examples = self._path("examples")
+            return audit_files(config, files, examples, out, name, positives, self._beam_args)
+
+        self._build(f"audits/{name}", settings, ["examples"], write)
+
+    def watch(self, lists: str, stop: threading.Event, idle: float | None = None) -> dict[str, int]:
+        """Reports on lists that arrive in a folder into `monitoring`, until it is told to stop.
+
+        Arguments and result are those of `pipelines.monitoring.watch.watch`.
+        """
+        self.directory.required("examples", "examples")
+        from pipelines.monitoring.watch import watch
+
+        out = self._path("monitoring")
+        return watch(self.config, lists, self._path("examples"), out, stop, idle)
+
     def report(self) -> dict[str, Any]:
         """Compares the variants in one report and returns its content."""
         inputs = ["examples", "schema"]
@@ -309,13 +352,15 @@ class Run:
         return self._train(variant, fairness, out)
 
     def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
-        from towers.exported_tower import ExportedTower
+        from pipelines.embedding import embed_catalogue
 
-        catalogue = pq.read_table(self._path("examples") / "catalogue.parquet")
-        vectors = ExportedTower(self._path(f"{variant}/model") / "candidate_tower").embed(catalogue)
-        np.save(out / "vectors.npy", vectors)
-        pq.write_table(catalogue.select([ITEM_ID, "group"]), out / "items.parquet")
-        return {"items": len(vectors), "dim": vectors.shape[1]}
+        return embed_catalogue(
+            self._path("examples") / "catalogue.parquet",
+            self._path(f"{variant}/model") / "candidate_tower",
+            self.config.towers.dim,
+            out,
+            self._beam_args,
+        )
 
     def _build_index(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from serving.index import build_index

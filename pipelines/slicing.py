@@ -54,27 +54,52 @@ def divide(user_ids: pa.Array, users: pa.Table, slices: Sequence[SliceConfig]) -
     return Cells(everyone=np.arange(len(user_ids)), slices=divided)
 
 
+def distinct_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers rows by what they hold, in lexicographic order.
+
+    `np.unique(axis=0)` does the same, in a hundred times the time.
+
+    Args:
+        columns: Arrays `[num_rows]`, at least one.
+
+    Returns:
+        A row of every kind, int `[num_kinds]`; the kind of every row, int `[num_rows]`.
+    """
+    kind = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        values, code = np.unique(column, return_inverse=True)
+        kind = np.unique(kind * max(len(values), 1) + code, return_inverse=True)[1]
+    return np.unique(kind, return_index=True)[1], kind
+
+
 def _cells(columns: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     labels, codes = zip(*(_encode(column) for column in columns), strict=True)
-    combinations, cell = np.unique(np.column_stack(codes), axis=0, return_inverse=True)
+    first, cell = distinct_rows(codes)
     return {
-        " × ".join(names[code] for names, code in zip(labels, combination, strict=True)): (
-            np.flatnonzero(cell.ravel() == i)
+        " × ".join(names[code[row]] for names, code in zip(labels, codes, strict=True)): (
+            np.flatnonzero(cell == i)
         )
-        for i, combination in enumerate(combinations)
+        for i, row in enumerate(first)
     }
 
 
 def _encode(column: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Values in the order a reader expects (`5–9` before `10–19`, `unknown` last), and codes."""
     names, codes = np.unique(column, return_inverse=True)
-    order = sorted(range(len(names)), key=lambda i: _reading_order(names[i]))
+    order = sorted(range(len(names)), key=lambda i: reading_order(str(names[i])))
     rank = np.argsort(order)
     return [str(names[i]) for i in order], rank[codes]
 
 
-def _reading_order(value: str) -> tuple[bool, list[tuple[bool, float, str]]]:
+def reading_order(value: str) -> list[tuple[bool, list[tuple[bool, float, str]]]]:
+    """Returns what to sort the values of a slice by: `5–9` before `10–19`, `unknown` last.
+
+    Args:
+        value: Of one column, or of several that are crossed: `F × 25–44`.
+    """
+    return [(of_column == UNKNOWN, _numbers_first(of_column)) for of_column in value.split(" × ")]
+
+
+def _numbers_first(value: str) -> list[tuple[bool, float, str]]:
     parts = re.findall(r"\d+|\D+", value)
-    return value == UNKNOWN, [
-        (not p.isdecimal(), float(p) if p.isdecimal() else 0.0, p) for p in parts
-    ]
+    return [(not p.isdecimal(), float(p) if p.isdecimal() else 0.0, p) for p in parts]

@@ -26,6 +26,11 @@ class ExportedTower:
         self._signature = self._model.signatures["serving_default"]
         self._specs = dict(self._signature.structured_input_signature[1])
 
+    @property
+    def features(self) -> list[str]:
+        """Columns that the tower takes."""
+        return list(self._specs)
+
     def raw(self, table: pa.Table) -> dict[str, np.ndarray]:
         """Picks the tower's features out of a table.
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from fairness_losses.browsing import dcg_weights
 from fairness_losses.exposure import PADDING, exposure_share
 from fairness_losses.metrics.checks import check_target, top_k
+
+_BLOCK = 1024
+"""Lists looked at together: what is held of them stays in the processor's cache."""
+
+_TINY = np.finfo(np.float64).tiny
 
 
 def ndkl(lists: np.ndarray, membership: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -35,18 +42,37 @@ def ndkl(lists: np.ndarray, membership: np.ndarray, target: np.ndarray) -> np.nd
     lists = top_k(lists, lists.shape[-1], len(membership))
     check_target(target, membership.shape[1])
     counted = target > 0
-    membership, target = membership[:, counted], target[counted]
-    above = np.zeros((len(lists), len(target)))
-    divergence, normaliser = np.zeros(len(lists)), np.zeros(len(lists))
-    # Rank by rank, so that memory stays at [num_lists, num_groups] however deep the lists are.
-    for items, discount in zip(lists.T, dcg_weights(lists.shape[1]), strict=True):
-        held = items != PADDING
-        above += held[:, None] * membership[items]
-        weight = np.where(held & (above.sum(axis=1) > 0), discount, 0.0)
-        normaliser += weight
-        divergence += weight * np.where(weight > 0, _kl(exposure_share(above, target), target), 0)
-    with np.errstate(invalid="ignore"):
-        return divergence / normaliser
+    # The last row is what `PADDING`, -1, takes.
+    padded = np.vstack([membership[:, counted], np.zeros((1, counted.sum()))])
+    of_groups = [np.ascontiguousarray(parts) for parts in padded.T]
+    values = [
+        _ndkl(lists[start : start + _BLOCK], of_groups, target[counted])
+        for start in range(0, len(lists), _BLOCK)
+    ]
+    return np.concatenate([np.zeros(0), *values])
+
+
+def _ndkl(lists: np.ndarray, of_groups: list[np.ndarray], target: np.ndarray) -> np.ndarray:
+    """NDKL of some lists.
+
+    With what the groups have down to a rank, a_g, and their sum N, the divergence there is
+    `(sum over g of a_g ln(a_g / target_g)) / N - ln N`.
+    """
+    # Rank by rank, all lists at once: their sums are added a row to the one above.
+    ranks = np.ascontiguousarray(lists.T)
+    above, terms = np.zeros(ranks.shape), np.zeros(ranks.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for parts, share in zip(of_groups, target, strict=True):
+            of_group = parts[ranks]
+            for upper, lower in itertools.pairwise(of_group):
+                lower += upper
+            above += of_group
+            # The least positive number stands for 0, whose term is 0.
+            terms += of_group * np.log(np.maximum(of_group, _TINY) / share)
+        # Rounding can take the divergence of an exact match a little below zero.
+        divergence = np.maximum(terms / above - np.log(above), 0.0)
+        weights = np.where((ranks != PADDING) & (above > 0), dcg_weights(len(ranks))[:, None], 0.0)
+        return np.where(weights > 0, weights * divergence, 0.0).sum(axis=0) / weights.sum(axis=0)
 
 
 def awrf(exposure: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The audit of served lists: quality and group exposure, overall and per slice of the users.
 
 `measure` reduces a run's lists to sums per user; `audit` turns those into figures with intervals,
-and `compare` into paired differences between two runs. A figure is
+and `compare` into paired differences between two runs. `audit_of_cells` does the former for sums
+that were added up elsewhere, such as by `pipelines.audit.transforms`. A figure is
 `{"value", "low", "high", "count"}`, or None where it is undefined or rests on too few users.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,41 +16,92 @@ import numpy as np
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.bootstrap import estimate, resampled_sums
-from pipelines.audit.measurement import Measurement, Statistics, measure
+from pipelines.audit.layout import Layout, Statistics
+from pipelines.audit.measurement import Measurement, measure
 from pipelines.config import RunConfig
 from pipelines.slicing import Cells
 
-__all__ = ["Measurement", "audit", "compare", "measure"]
+__all__ = ["CellSums", "Measurement", "audit", "audit_of_cells", "compare", "measure"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSums:
+    """The lists of a cell, added up.
+
+    Attributes:
+        users: Distinct users.
+        users_with_positives: Those of them who have a relevant item.
+        lists: Lists.
+        sums: float64 `[num_sums]`, over the lists.
+        resampled: float64 `[samples, num_sums]`, the same of every resample of the users.
+    """
+
+    users: int
+    users_with_positives: int
+    lists: int
+    sums: np.ndarray
+    resampled: np.ndarray
 
 
 def audit(measurement: Measurement, config: RunConfig) -> dict[str, Any]:
-    """Returns the figures of one run, as JSON values.
+    """Returns the figures of one run, as JSON values, see `audit_of_cells`."""
+    layout = measurement.layout
+
+    def sums_of(who: np.ndarray) -> CellSums:
+        per_user = measurement.sums[who]
+        positives = int(layout.split(per_user.sum(axis=0))[1][0])
+        resampled = resampled_sums(per_user, config.audit.bootstrap_samples, config.seed)
+        return CellSums(len(who), positives, len(who), per_user.sum(axis=0), resampled)
+
+    cells = _by_cell(measurement.cells, sums_of)
+    return audit_of_cells(measurement.run, layout, cells["overall"], cells["slices"], config)
+
+
+def audit_of_cells(
+    run: Mapping[str, Any],
+    layout: Layout,
+    overall: CellSums,
+    slices: Mapping[str, Mapping[str, CellSums]],
+    config: RunConfig,
+) -> dict[str, Any]:
+    """Returns the figures of lists that were added up, as JSON values.
+
+    Args:
+        run: What the lists are, copied into the report.
+        layout: What the columns of the sums are.
+        overall: All lists.
+        slices: Those of every slice, by its name and value.
+        config: The run configuration.
 
     Returns:
         `run`; `depth`, `confidence`, `bootstrap_samples`, `min_users`; `groups`, the target and
         catalogue share per group; `overall`, a cell; and `slices`, the cells by the slice's name
-        and value. A cell has `users` (lists), `users_with_positives`, `quality` (mean over the
-        users with a positive), `groups`: `candidate_share`, `exposure_share` and
+        and value. A cell has `users` and `lists`, `users_with_positives`, `quality` (mean over the
+        lists with a positive), `groups`: `candidate_share`, `exposure_share` and
         `exposure_ratio`, whose `count` is the group's candidate slots; and, if there are groups,
         `across_groups`: `min_skew` and `max_skew` of all candidates, `awrf` of all exposure, the
         mean `diversity` and `ndkl` of the lists. A cell of fewer than `audit.min_users` users is
         `{"suppressed": true}`; if only the users with a positive are so few, its quality and their
         number are None.
     """
-    groups = measurement.groups
+    groups = layout.groups
     return {
-        "run": dict(measurement.run),
-        "depth": max(config.audit.ks),
+        "run": dict(run),
+        "depth": layout.depth,
         "confidence": config.audit.confidence,
-        "bootstrap_samples": config.audit.bootstrap_samples,
+        "bootstrap_samples": len(overall.resampled),
         "min_users": config.audit.min_users,
         "groups": {
             label: {"target": float(target) or None, "catalogue_share": float(share)}
             for label, target, share in zip(
-                groups.labels, measurement.target, groups.catalogue_share, strict=True
+                groups.labels, layout.target, groups.catalogue_share, strict=True
             )
         },
-        **_by_cell(measurement.cells, lambda who: _audit_cell(measurement, who, config)),
+        "overall": _audit_cell(layout, overall, config),
+        "slices": {
+            name: {value: _audit_cell(layout, sums, config) for value, sums in values.items()}
+            for name, values in slices.items()
+        },
     }
 
 
@@ -68,7 +121,9 @@ def compare(before: Measurement, after: Measurement, config: RunConfig) -> dict[
         raise InvalidInputError(
             "two runs can only be compared on the same users. Serve both to the same users."
         )
-    if before.groups.labels != after.groups.labels or before.metrics != after.metrics:
+    if before.layout.groups.labels != after.layout.groups.labels or (
+        before.layout.ks != after.layout.ks
+    ):
         raise InvalidInputError(
             "two runs can only be compared with the same `groups` and `audit.ks`. Audit both "
             "with one configuration."
@@ -80,24 +135,29 @@ def compare(before: Measurement, after: Measurement, config: RunConfig) -> dict[
     }
 
 
-def _by_cell(cells: Cells, report: Callable[[np.ndarray], dict[str, Any]]) -> dict[str, Any]:
+def _by_cell(cells: Cells, make: Callable[[np.ndarray], Any]) -> dict[str, Any]:
     return {
-        "overall": report(cells.everyone),
+        "overall": make(cells.everyone),
         "slices": {
-            name: {value: report(who) for value, who in values.items()}
+            name: {value: make(who) for value, who in values.items()}
             for name, values in cells.slices.items()
         },
     }
 
 
-def _audit_cell(m: Measurement, who: np.ndarray, config: RunConfig) -> dict[str, Any]:
-    if len(who) < config.audit.min_users:
+def _audit_cell(layout: Layout, cell: CellSums, config: RunConfig) -> dict[str, Any]:
+    if cell.users < config.audit.min_users:
         return {"suppressed": True}
-    per_user = m.sums[who]
-    counts = m.counts(per_user.sum(axis=0))
-    positives = counts["quality", m.metrics[0]]
-    return _cell(per_user, m.statistics, counts, config) | {
-        "users_with_positives": _unless_few(positives, config)
+    counts = layout.counts(cell.sums)
+    few_positives = cell.users_with_positives < config.audit.min_users
+    observed, drawn = layout.statistics(cell.sums), layout.statistics(cell.resampled)
+    if few_positives:
+        counts |= {path: 0 for path in counts if path[0] == "quality"}
+    return {
+        "users": cell.users,
+        "lists": cell.lists,
+        **_figures(observed, drawn, counts, config),
+        "users_with_positives": None if few_positives else cell.users_with_positives,
     }
 
 
@@ -109,7 +169,7 @@ def _compare_cell(
 
     def changes(sums: np.ndarray) -> Statistics:
         old, new = (
-            run.statistics(part)
+            run.layout.statistics(part)
             for run, part in zip((before, after), np.split(sums, 2, axis=-1), strict=True)
         )
         figures: Statistics = {}
@@ -122,35 +182,32 @@ def _compare_cell(
                     figures[path] = new[path] - was
         return figures
 
-    old, new = (run.counts(run.sums[who].sum(axis=0)) for run in (before, after))
+    old, new = (run.layout.counts(run.sums[who].sum(axis=0)) for run in (before, after))
     counts = {
         path: len(who) if path[0] == "groups" else min(count, new[path])
         for path, count in old.items()
     }
-    return _cell(np.hstack([before.sums[who], after.sums[who]]), changes, counts, config)
+    per_user = np.hstack([before.sums[who], after.sums[who]])
+    resampled = resampled_sums(per_user, config.audit.bootstrap_samples, config.seed)
+    observed, drawn = changes(per_user.sum(axis=0)), changes(resampled)
+    return {"users": len(who), **_figures(observed, drawn, counts, config)}
 
 
-def _cell(
-    per_user: np.ndarray,
-    statistics: Callable[[np.ndarray], Statistics],
+def _figures(
+    observed: Statistics,
+    drawn: Statistics,
     counts: Mapping[tuple[str, ...], int],
     config: RunConfig,
 ) -> dict[str, Any]:
     """One cell's figures, nested by their paths."""
-    observed = statistics(per_user.sum(axis=0))
-    drawn = statistics(resampled_sums(per_user, config.audit.bootstrap_samples, config.seed))
-    cell: dict[str, Any] = {"users": len(per_user), "quality": {}, "groups": {}}
+    figures: dict[str, Any] = {"quality": {}, "groups": {}}
     for path, value in observed.items():
         count = counts[path[:2]]
         hidden = path[0] != "groups" and count < config.audit.min_users
-        place = cell
+        place = figures
         for step in path[:-1]:
             place = place.setdefault(step, {})
         place[path[-1]] = (
             None if hidden else estimate(float(value), drawn[path], config.audit.confidence, count)
         )
-    return cell
-
-
-def _unless_few(count: int, config: RunConfig) -> int | None:
-    return count if count >= config.audit.min_users else None
+    return figures

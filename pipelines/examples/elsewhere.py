@@ -16,8 +16,9 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.beam_runner import run
 from pipelines.config import RunConfig
-from pipelines.examples.pipeline import examples_pipeline, read_counts, run_to_end
+from pipelines.examples.pipeline import examples_pipeline, read_counts
 from pipelines.file_systems import join, use_options, write_json
 from pipelines.readers.chunks import open_file
 
@@ -54,7 +55,7 @@ def build_elsewhere(
     if not is_complete(folder, built_from):
         pipeline = examples_pipeline(config, source_dir, folder, pipeline_args)
         claim(folder, built_from)
-        run_to_end(pipeline)
+        run(pipeline)
     fetch(folder, out_dir)
     return read_counts(config, out_dir)
 

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.examples.inputs import TIMESTAMP
-from pipelines.examples.splits import ITEM_ROW, USER_ROW
-from pipelines.readers.chunks import FILE, ROW
+from pipelines.examples.splits import ITEM_ROW, ORIGIN, USER_ROW
 
 # A string array holds two gigabytes at most, so the column is made of several.
 _USERS_PER_CHUNK = 65_536
@@ -29,7 +28,7 @@ def last_choices(train: pa.Table, max_items: int) -> pa.Table:
     users = train[USER_ROW].to_numpy()
     if TIMESTAMP not in train.column_names:
         # With times, the log is in this order already.
-        order = np.lexsort([train[ROW].to_numpy(), train[FILE].to_numpy(), users])
+        order = np.lexsort([train[ORIGIN].to_numpy(), users])
         train, users = train.take(order), users[order]
     starts = np.flatnonzero(np.diff(users, prepend=-1))
     lengths = np.diff(starts, append=len(users))

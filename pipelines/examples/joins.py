@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipelines.examples.checks import Rejections
 from pipelines.examples.inputs import TIMESTAMP
-from pipelines.examples.splits import HASH, ITEM_ROW, USER_ROW, id_hashes, pair_hashes
+from pipelines.examples.splits import HASH, ITEM_ROW, ORIGIN, USER_ROW, id_hashes
 from pipelines.readers.chunks import FILE, ROW
 from towers.config import ITEM_ID, USER_ID
 
@@ -20,7 +22,8 @@ class Found:
     """Interactions whose user and item are in the tables.
 
     Attributes:
-        good: The input's columns with `USER_ROW` and `ITEM_ROW` in place of the ids, and `HASH`.
+        good: The input's columns with `USER_ROW` and `ITEM_ROW` in place of the ids, and `ORIGIN`
+            in that of file and row.
         user_hashes: Hash of every good row's user, uint64.
         dead: Interactions whose user or item is in no table, as `checks.DEAD_SCHEMA`.
     """
@@ -31,7 +34,7 @@ class Found:
 
 
 def hashed_ids(table: pa.Table, seed: int) -> pa.Table:
-    """Returns what a look-up needs of a checked table: its ids, and `HASH`, that of each.
+    """Returns what a look-up needs of a checked table: its ids, and `HASH`, that of each id.
 
     Args:
         table: The checked users or items table.
@@ -58,14 +61,15 @@ def look_up(log: pa.Table, users: pa.Table, items: pa.Table) -> Found:
         rows[name] = pc.fill_null(found, -1).to_numpy().astype(np.int32)
         kind = "user" if id_name == USER_ID else "item"
         rejections.add(rows[name] < 0, f"the {kind} is not in the {kind}s table")
-    good = log.drop([USER_ID, ITEM_ID]).filter(pa.array(rejections.ok))
-    hashes = []
-    for (name, of_rows), table in zip(rows.items(), (users, items), strict=True):
-        of_rows = of_rows[rejections.ok]
-        good = good.append_column(name, pa.array(of_rows))
-        hashes.append(table[HASH].to_numpy()[of_rows])
-    good = good.append_column(HASH, pa.array(pair_hashes(*hashes)))
-    return Found(good, hashes[0], rejections.dead(log))
+    # One number of file and row, which no file has 2^40 of, travels and is sorted sooner than two.
+    origin = (log[FILE].to_numpy().astype(np.int64) << 40) + log[ROW].to_numpy()
+    columns = {name: pa.array(of_rows) for name, of_rows in rows.items()}
+    kept = log.drop([USER_ID, ITEM_ID, FILE, ROW])
+    for name, column in {**columns, ORIGIN: pa.array(origin)}.items():
+        kept = kept.append_column(name, column)
+    good = kept.filter(pa.array(rejections.ok))
+    hashes = users[HASH].to_numpy()[good[USER_ROW].to_numpy()]
+    return Found(good, hashes, rejections.dead(log))
 
 
 def in_order(log: pa.Table) -> tuple[pa.Table, int]:
@@ -82,9 +86,29 @@ def in_order(log: pa.Table) -> tuple[pa.Table, int]:
     """
     names = [n for n in (USER_ROW, TIMESTAMP, ITEM_ROW) if n in log.column_names]
     keys = [log[name].to_numpy() for name in names]
-    # One key of file and row, which no file has 2^40 of, is sorted sooner than two.
-    origin = (log[FILE].to_numpy().astype(np.int64) << 40) + log[ROW].to_numpy()
-    order = np.lexsort([origin, *keys[::-1]])
+    order = np.lexsort([log[ORIGIN].to_numpy(), *keys[::-1]])
     repeated = np.zeros(len(order), bool)
     repeated[1:] = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
     return log.take(order[~repeated]), int(repeated.sum())
+
+
+def by_shard(
+    table: pa.Table, hashes: np.ndarray, num_shards: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Divides rows by a hash.
+
+    Args:
+        table: The rows.
+        hashes: uint64 `[num_rows]`.
+        num_shards: At most 65,536.
+
+    Yields:
+        Every shard with its rows, so that each one is written even if it has none.
+    """
+    # Numbers of 16 bits are sorted in linear time.
+    shard = (hashes % num_shards).astype(np.uint16)
+    order = np.argsort(shard, kind="stable")
+    bounds = np.searchsorted(shard[order], np.arange(num_shards, dtype=np.uint16))
+    table = table.take(order)
+    for number, (start, end) in enumerate(itertools.pairwise([*bounds.tolist(), len(table)])):
+        yield number, table.slice(start, end - start)

@@ -7,37 +7,34 @@ workers.
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import pathlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.pvalue import AsIter, AsSingleton
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from fairness_losses.errors import InvalidInputError
+from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
-from pipelines.examples import steps
+from pipelines.examples import broadcast_join, shuffled_join
 from pipelines.examples.arrow_ipc import to_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
-from pipelines.examples.inputs import Inputs, Log, Table, plan_inputs
-from pipelines.examples.sources import Chunks, Plan
-from pipelines.examples.steps import DEAD, GOOD, READ, REPEATED, TIMES
-from pipelines.examples.summaries import check_counts
+from pipelines.examples.dead_letters import check_counts
+from pipelines.examples.inputs import Inputs, Log, plan_inputs
+from pipelines.examples.sources import Chunks
+from pipelines.examples.steps import INPUTS, finish, write_letters
 from pipelines.file_systems import StrPath, join
 from pipelines.readers.chunks import open_file
-from towers.config import ITEM_ID, USER_ID
+from pipelines.readers.files import size_in_bytes
 
 ROWS_PER_SHARD = 100_000
 """About this many interactions share a shard."""
 
-MAX_SHARDS = 64
+MAX_SHARDS = 256
 """A log is divided into at most this many shards."""
+
+BYTES_PER_ID = 16
+"""About so large is an id of a log without a table, where every row may hold another one."""
 
 
 def build_examples(
@@ -64,7 +61,7 @@ def build_examples(
     Raises:
         InvalidInputError: The input cannot be used; the message says where and why.
     """
-    run_to_end(examples_pipeline(config, source_dir, out_dir, pipeline_args))
+    run(examples_pipeline(config, source_dir, out_dir, pipeline_args))
     return read_counts(config, out_dir)
 
 
@@ -79,22 +76,9 @@ def examples_pipeline(
     Raises:
         InvalidInputError: A file or column is missing, or the runner is not to be used.
     """
-    runner = _runner(pipeline_args)
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(pipeline_args)))
+    pipeline = new_pipeline(pipeline_args)
     assemble(pipeline, config, plan_inputs(config, source_dir), out_dir)
     return pipeline
-
-
-def run_to_end(pipeline: beam.Pipeline) -> None:
-    """Runs a pipeline and waits for its end.
-
-    Raises:
-        InvalidInputError: The input cannot be used; the message says where and why.
-    """
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise _input_error(error) or error from error
 
 
 def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
@@ -109,130 +93,47 @@ def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
     return counts
 
 
-def _runner(pipeline_args: Sequence[str]) -> Any:
-    name = PipelineOptions(list(pipeline_args)).view_as(StandardOptions).runner
-    if name and "dask" in name.lower():
-        raise InvalidInputError(
-            "Beam's DaskRunner mixes up the outputs of a step, which would corrupt the examples. "
-            "Use another runner, or none to run in this process."
-        )
-    # DirectRunner would first try a runner that it has to download.
-    return FnApiRunner() if name in (None, "DirectRunner") else name
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InvalidInputError))
-
-
-# An exception in this process reaches the caller: Beam need not print its traceback, too.
-logging.getLogger("apache_beam.runners.common").addFilter(_is_unexpected)
-
-
-def _input_error(error: Exception) -> InvalidInputError | None:
-    """Beam adds to the text of an exception, and other machines report theirs as text only."""
-    text = f"{type(error).__name__}: {error}"
-    message = re.search(r"InvalidInputError: (.*?)(?: \[while running|\n|$)", text)
-    return InvalidInputError(message.group(1)) if message else None
-
-
 def assemble(pipeline: beam.Pipeline, config: RunConfig, inputs: Inputs, out_dir: StrPath) -> None:
     """Adds all steps to a pipeline; arguments are as in `build_examples` and `plan_inputs`.
 
     While it runs, its counters say what became of the rows, such as `interactions_dead`.
     """
-    num_shards = _num_shards(inputs.log)
-    tables_of = {USER_ID: inputs.users, ITEM_ID: inputs.items}
-    without_table = [id_name for id_name, table in tables_of.items() if table is None]
-    history = config.features.history
-    max_history = history.max_items if history else 0
-    log = (
-        pipeline
-        | "Chunks of the log" >> Chunks(inputs.log)
-        | "Read log" >> _split(steps.ReadLog(inputs.log, without_table), USER_ID, ITEM_ID)
+    chunks = pipeline | "Chunks of the log" >> Chunks(inputs.log)
+    way = broadcast_join if _fits(inputs, config) else shuffled_join
+    joined = way.join(pipeline, chunks, config, inputs, out_dir, _num_shards(inputs.log))
+    dead = _write_dead_letters(pipeline, inputs, out_dir, joined.dead)
+    finish(pipeline, joined, dead, config.slices, out_dir)
+
+
+def _fits(inputs: Inputs, config: RunConfig) -> bool:
+    """Whether both tables are small enough for every worker to hold them."""
+    tables = (inputs.users, inputs.items)
+    size = sum(
+        sum(map(size_in_bytes, table.files)) if table else _num_rows(inputs.log) * BYTES_PER_ID
+        for table in tables
     )
-    users = _table(pipeline, inputs.users, "users", log[USER_ID])
-    items = _table(pipeline, inputs.items, "items", log[ITEM_ID])
-    tables = {"users": AsSingleton(users[GOOD]), "items": AsSingleton(items[GOOD])}
-    found = log[GOOD] | "Look ids up" >> _split(
-        steps.LookUp(num_shards),
-        **{
-            name: AsSingleton(table | f"Hash {name}" >> beam.Map(steps.hash_ids, config.seed))
-            for name, table in (("users", users[GOOD]), ("items", items[GOOD]))
-        },
-    )
-    joined = (
-        found[GOOD]
-        | "Rows of a shard" >> beam.GroupByKey()
-        | "Order rows" >> _split(steps.OrderShard(config.split.by == "time"), REPEATED, TIMES)
-    )
-    times = joined[TIMES]
-    if config.split.by != "time":
-        # Without waiting for all rows to be in order, a worker goes on with those that it has.
-        times = pipeline | "No times" >> beam.Create([], reshuffle=False)
-    thresholds = (
-        times
-        | "Merge times" >> beam.CombineGlobally(steps.merge_times)
-        | "Find thresholds" >> beam.Map(steps.find_thresholds, config.split)
-    )
-    shards = joined[GOOD] | "Write shards" >> beam.ParDo(
-        steps.WriteShard(config.split, out_dir, num_shards, max_history),
-        users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(steps.encode_table)),
-        items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(steps.encode_table)),
-        thresholds=AsSingleton(thresholds),
-    )
-    _ = (
-        pipeline
-        | "Once" >> beam.Create([None])
-        | "Finish"
-        >> beam.Map(
-            steps.finish,
-            config.features,
-            config.slices,
-            out_dir,
-            **tables,
-            shards=AsIter(shards),
-            read=AsIter((log[READ], users[READ], items[READ]) | "Rows read" >> beam.Flatten()),
-            repeated=AsIter(joined[REPEATED]),
-            dead=AsIter(_write_dead_letters(pipeline, inputs, out_dir, log, found, users, items)),
-        )
-    )
+    return size <= config.data.max_broadcast_mb * 1e6
+
+
+def _num_rows(log: Log) -> int:
+    return sum(chunk.rows for chunk in log.chunks)
 
 
 def _num_shards(log: Log) -> int:
-    return min(MAX_SHARDS, sum(c.rows for c in log.chunks) // ROWS_PER_SHARD + 1)
-
-
-def _split(step: beam.DoFn, *outputs: str, **side_inputs: AsSingleton) -> beam.PTransform:
-    return beam.ParDo(step, **side_inputs).with_outputs(DEAD, READ, *outputs, main=GOOD)
-
-
-def _table(
-    pipeline: beam.Pipeline, plan: Table | None, name: str, ids: beam.PCollection
-) -> Mapping[str, beam.PCollection]:
-    """A checked table as one element, with its rows read and dead letters."""
-    if plan:
-        return (
-            pipeline | f"Plan of {name}" >> Plan(plan) | f"Read {name}" >> _split(steps.ReadTable())
-        )
-    id_name = USER_ID if name == "users" else ITEM_ID
-    return (
-        ids
-        | f"Ids of {name}" >> beam.CombineGlobally(functools.partial(steps.merge_ids, id_name))
-        | f"Table of {name}" >> _split(steps.TableOfIds(name))
-    )
+    return min(MAX_SHARDS, _num_rows(log) // ROWS_PER_SHARD + 1)
 
 
 def _write_dead_letters(
     pipeline: beam.Pipeline,
     inputs: Inputs,
     out_dir: StrPath,
-    *sources: Mapping[str, beam.PCollection],
+    sources: Sequence[beam.PCollection],
 ) -> beam.PCollection:
     files = {i.name: i.files for i in (inputs.log, inputs.users, inputs.items) if i}
-    none = [(name, to_bytes(DEAD_SCHEMA.empty_table())) for name in steps.INPUTS]
+    none = [(name, to_bytes(DEAD_SCHEMA.empty_table())) for name in INPUTS]
     return (
-        (*(source[DEAD] for source in sources), pipeline | "No dead letters" >> beam.Create(none))
+        (*sources, pipeline | "No dead letters" >> beam.Create(none))
         | "All dead letters" >> beam.Flatten()
         | "Dead letters of an input" >> beam.GroupByKey()
-        | "Write dead letters" >> beam.Map(steps.write_letters, out_dir, files)
+        | "Write dead letters" >> beam.Map(write_letters, out_dir, files)
     )

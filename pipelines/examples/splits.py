@@ -15,8 +15,11 @@ from pipelines.examples.inputs import TIMESTAMP
 USER_ROW, ITEM_ROW = "__user_row", "__item_row"
 """Columns with the row of the users and items table that an interaction belongs to, int32."""
 
+ORIGIN = "__origin"
+"""Column with a number that grows with file and row, int64."""
+
 HASH = "__hash"
-"""Column with a hash of user and item, uint64."""
+"""Column with the hash of an id, uint64."""
 
 TRAIN, VALIDATION, TEST = range(len(PARTS))
 

@@ -1,11 +1,11 @@
-"""The steps of the pipeline that builds examples; `pipelines.examples.pipeline` puts them together.
+"""The steps that build examples whichever way the log and the tables are joined.
 
 Tables travel as Arrow bytes. Rejected rows and counts leave a step by outputs of their own.
 """
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,36 +13,37 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import AsIter, AsSingleton, PCollection, TaggedOutput
 
-from pipelines.config import SliceConfig, SplitConfig
+from pipelines.config import RunConfig, SliceConfig, SplitConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import PARTS, check_interactions
+from pipelines.examples.dead_letters import write_dead_letters
 from pipelines.examples.histories import last_choices
-from pipelines.examples.inputs import GROUP, TIMESTAMP, Log, Table
-from pipelines.examples.joins import hashed_ids, in_order, look_up
-from pipelines.examples.record_files import shard_path, write_records
+from pipelines.examples.inputs import GROUP, TIMESTAMP, Log
+from pipelines.examples.record_files import RecordFile, shard_path, write_records
 from pipelines.examples.splits import (
     HASH,
     ITEM_ROW,
     USER_ROW,
     TimeThresholds,
     assign_parts,
+    id_hashes,
+    pair_hashes,
     time_thresholds,
 )
 from pipelines.examples.summaries import (
+    ItemsSummary,
     ShardReport,
+    UsersSummary,
     count_rows,
     group_codes,
-    write_dead_letters,
     write_summaries,
 )
-from pipelines.examples.tables import ids_table, load_table
 from pipelines.examples.tf_examples import encode_examples, merge_examples
 from pipelines.file_systems import StrPath, join, write_json
 from pipelines.readers.chunks import Chunk
 from pipelines.readers.files import read_chunk
-from towers.config import FeaturesConfig
 
 METRICS = "fairtowers.examples"
 """Namespace of the pipeline's counters."""
@@ -54,13 +55,41 @@ GOOD, DEAD, READ, REPEATED, TIMES = "good", "dead", "read", "repeated", "times"
 """Outputs of the steps: usable rows; `(input, dead letters)`; `(input, number of rows)`; number of
 repeated rows; counts of times."""
 
-_EXAMPLE, _GROUP_CODE = "example", "group_code"
+EXAMPLE, GROUP_CODE = "example", "group_code"
+"""Columns with the serialized example of a user or item, and with the code of an item's group."""
+
 _ROWS_PER_BATCH = 16_384
 
 
-def _count(name: str, what: str, rows: int) -> None:
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """What a join of the log with the tables leaves to be finished.
+
+    Attributes:
+        files: The files of examples, a `RecordFile` each.
+        users: `UsersSummary`s of all users.
+        items: `ItemsSummary`s of all items.
+        read: `(input, number of rows)`.
+        dead: `(input, dead letters)`.
+        repeated: Numbers of repeated interactions.
+    """
+
+    files: PCollection
+    users: PCollection
+    items: PCollection
+    read: Sequence[PCollection]
+    dead: Sequence[PCollection]
+    repeated: PCollection
+
+
+def count(name: str, what: str, rows: int) -> None:
     """Adds to a counter of the pipeline, which a runner shows while it runs."""
     Metrics.counter(METRICS, f"{name}_{what}").inc(rows)
+
+
+def with_counts(step: beam.DoFn, *outputs: str, **side_inputs: AsSingleton) -> beam.PTransform:
+    """Returns a step with outputs for dead letters and counts besides its main one, `GOOD`."""
+    return beam.ParDo(step, **side_inputs).with_outputs(DEAD, READ, *outputs, main=GOOD)
 
 
 class ReadLog(beam.DoFn):
@@ -71,7 +100,7 @@ class ReadLog(beam.DoFn):
         wanted_ids: Columns whose distinct values are an output, too.
     """
 
-    def __init__(self, log: Log, wanted_ids: Collection[str]) -> None:
+    def __init__(self, log: Log, wanted_ids: Collection[str] = ()) -> None:
         self._log, self._wanted_ids = log, wanted_ids
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
@@ -79,8 +108,8 @@ class ReadLog(beam.DoFn):
         for block in read_chunk(chunk, self._log.columns):
             checked = check_interactions(block, self._log, chunk.file)
             rows = len(block.table) + len(block.unreadable)
-            _count("interactions", READ, rows)
-            _count("interactions", DEAD, len(checked.dead))
+            count("interactions", READ, rows)
+            count("interactions", DEAD, len(checked.dead))
             yield TaggedOutput(READ, ("interactions", rows))
             yield TaggedOutput(DEAD, ("interactions", to_bytes(checked.dead)))
             for id_name in self._wanted_ids:
@@ -89,99 +118,83 @@ class ReadLog(beam.DoFn):
             yield to_bytes(checked.good)
 
 
-class LookUp(beam.DoFn):
-    """Usable rows to those with a known user and item, shard by shard."""
+@dataclasses.dataclass(frozen=True)
+class ShardWriter:
+    """Writes the examples of a shard.
 
-    def __init__(self, num_shards: int) -> None:
-        self._num_shards = num_shards
-
-    def process(self, log: bytes, users: bytes, items: bytes) -> Iterator[Any]:
-        """See the class."""
-        found = look_up(from_bytes(log), from_bytes(users), from_bytes(items))
-        _count("interactions", DEAD, len(found.dead))
-        yield TaggedOutput(DEAD, ("interactions", to_bytes(found.dead)))
-        # Numbers of 16 bits are sorted in linear time.
-        shard = (found.user_hashes % self._num_shards).astype(np.uint16)
-        order = np.argsort(shard, kind="stable")
-        bounds = np.searchsorted(shard[order], np.arange(self._num_shards + 1, dtype=np.uint16))
-        good = found.good.take(order)
-        # Every shard gets a table, so that each one is written even if it is empty.
-        for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
-            yield number, to_bytes(good.slice(start, end - start))
-
-
-class OrderShard(beam.DoFn):
-    """All rows of a shard, in order and without repetitions.
-
-    Args:
-        counts_times: Whether it counts how many of them are of which time.
+    Attributes:
+        split: Which of them are for what.
+        out_dir: Where.
+        num_shards: How many shards there are.
+        max_history: Length of the histories.
     """
 
-    def __init__(self, counts_times: bool) -> None:
-        self._counts_times = counts_times
+    split: SplitConfig
+    out_dir: StrPath
+    num_shards: int
+    max_history: int
 
-    def process(self, shard: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
-        """See the class."""
-        number, parts = shard
-        log, repeated = in_order(pa.concat_tables([from_bytes(part) for part in parts]))
-        _count("interactions", REPEATED, repeated)
-        yield number, to_bytes(log)
-        yield TaggedOutput(REPEATED, repeated)
-        if self._counts_times:
-            yield TaggedOutput(TIMES, count_rows(log[TIMESTAMP].to_numpy()))
+    @classmethod
+    def of(cls, config: RunConfig, out_dir: StrPath, num_shards: int) -> ShardWriter:
+        """Returns the writer for a run."""
+        history = config.features.history
+        return cls(config.split, out_dir, num_shards, history.max_items if history else 0)
 
-
-class WriteShard(beam.DoFn):
-    """A shard to the example files of every part."""
-
-    def __init__(
-        self, split: SplitConfig, out_dir: StrPath, num_shards: int, max_history: int
-    ) -> None:
-        self._split, self._out_dir, self._num_shards = split, out_dir, num_shards
-        self._max_history = max_history
-
-    def process(
+    def write(
         self,
-        shard: tuple[int, bytes],
-        users: bytes,
-        items: bytes,
+        number: int,
+        log: pa.Table,
+        users: pa.Table,
+        items: pa.Table,
         thresholds: TimeThresholds,
-    ) -> Iterator[ShardReport]:
-        """See the class."""
-        number, log = shard[0], from_bytes(shard[1])
-        catalogue = from_bytes(items)
-        encoded = {USER_ROW: from_bytes(users)[_EXAMPLE], ITEM_ROW: catalogue[_EXAMPLE]}
-        hashes = log[HASH].to_numpy()
-        parts = assign_parts(log, self._split, thresholds, hashes)
+    ) -> ShardReport:
+        """Writes the files of every part.
+
+        Args:
+            number: Of the shard.
+            log: Its rows, from `joins.in_order`.
+            users: The users that `USER_ROW` counts in, from `encode_table`.
+            items: The items that `ITEM_ROW` counts in, from `encode_table`.
+            thresholds: For a split by time.
+        """
+        hashes = pair_hashes(
+            users[HASH].to_numpy()[log[USER_ROW].to_numpy()],
+            items[HASH].to_numpy()[log[ITEM_ROW].to_numpy()],
+        )
+        parts = assign_parts(log, self.split, thresholds, hashes)
         # Neighbours in a file share a batch: by hash, a batch is a mixture of users.
         order = np.argsort(hashes, kind="stable")
+        encoded = {USER_ROW: users[EXAMPLE], ITEM_ROW: items[EXAMPLE]}
         written = {}
         for part, name in enumerate(PARTS):
             examples = _examples(log.take(order[parts[order] == part]), encoded)
-            path = shard_path(self._out_dir, name, number, self._num_shards)
+            path = shard_path(self.out_dir, name, number, self.num_shards)
             written[name] = write_records(path, examples)
-            _count("interactions", f"written_{name}", written[name].records)
+            count("interactions", f"written_{name}", written[name].records)
         train = log.filter(pa.array(parts == PARTS.index("train")))
-        yield ShardReport(
+        return ShardReport(
             written,
-            user_counts=_count_users_by_group(train, catalogue[_GROUP_CODE].to_numpy()),
+            user_counts=_count_users_by_group(train, items[GROUP_CODE].to_numpy()),
             item_counts=count_rows(train[ITEM_ROW].to_numpy()),
-            choices=to_bytes(last_choices(train, self._max_history)),
+            choices=to_bytes(last_choices(train, self.max_history)),
         )
 
 
-def hash_ids(table: bytes, seed: int) -> bytes:
-    """Returns what `LookUp` needs of a checked table."""
-    return to_bytes(hashed_ids(from_bytes(table), seed))
+def encode_table(checked: pa.Table, seed: int) -> pa.Table:
+    """Returns what the examples need of a checked table.
 
+    Args:
+        checked: The table.
+        seed: Of the hashes.
 
-def encode_table(table: bytes) -> bytes:
-    """Returns the serialized example of every row of a checked table, and of items the group."""
-    checked = from_bytes(table)
-    columns = {_EXAMPLE: encode_examples(checked)}
+    Returns:
+        `EXAMPLE`, `HASH` of the id, and `GROUP_CODE` of items.
+    """
+    ids = checked.column(0).combine_chunks()
+    columns = {EXAMPLE: encode_examples(checked), HASH: pa.array(id_hashes(ids, seed))}
     if GROUP in checked.column_names:
-        columns[_GROUP_CODE] = pa.array(group_codes(checked)[1])
-    return to_bytes(pa.table(columns))
+        columns[GROUP_CODE] = pa.array(group_codes(checked)[1])
+    return pa.table(columns)
 
 
 def _count_users_by_group(train: pa.Table, code_of_item: np.ndarray) -> np.ndarray:
@@ -201,42 +214,19 @@ def _examples(log: pa.Table, encoded: dict[str, pa.ChunkedArray]) -> Iterator[pa
         yield merge_examples(*parts)
 
 
-class ReadTable(beam.DoFn):
-    """A plan to the checked table, as one element."""
-
-    def process(self, plan: Table) -> Iterator[Any]:
-        """See the class."""
-        checked = load_table(plan)
-        rows = len(checked.good) + len(checked.dead)
-        _count(plan.name, READ, rows)
-        _count(plan.name, DEAD, len(checked.dead))
-        yield to_bytes(checked.good)
-        yield TaggedOutput(DEAD, (plan.name, to_bytes(checked.dead)))
-        yield TaggedOutput(READ, (plan.name, rows))
+def thresholds(pipeline: beam.Pipeline, times: PCollection, split: SplitConfig) -> AsSingleton:
+    """Returns where the held-out parts begin, given counts of times as `count_rows` makes them."""
+    if split.by != "time":
+        # Without waiting for all rows to be in order, a worker goes on with those that it has.
+        times = pipeline | "No times" >> beam.Create([], reshuffle=False)
+    return AsSingleton(
+        times
+        | "Merge times" >> beam.CombineGlobally(_merge_times)
+        | "Find thresholds" >> beam.Map(_find_thresholds, split)
+    )
 
 
-class TableOfIds(beam.DoFn):
-    """The ids of the log to the table of an input that has no files."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def process(self, ids: bytes) -> Iterator[Any]:
-        """See the class."""
-        table = from_bytes(ids)
-        yield to_bytes(ids_table(table.column_names[0], table.column(0).combine_chunks()))
-        yield TaggedOutput(READ, (self._name, len(table)))
-
-
-def merge_ids(id_name: str, tables: Iterable[bytes]) -> bytes:
-    """Returns the distinct ids of all tables, as a table of one column."""
-    empty = pa.schema([(id_name, pa.string())]).empty_table()
-    merged = pa.concat_tables([empty, *map(from_bytes, tables)])
-    return to_bytes(merged.group_by(id_name).aggregate([]))
-
-
-def merge_times(counts: Iterable[np.ndarray]) -> np.ndarray:
-    """Adds up counts of times; both as `count_rows` makes them."""
+def _merge_times(counts: Iterable[np.ndarray]) -> np.ndarray:
     merged = np.concatenate([np.zeros((2, 0), np.int64), *counts], axis=1)
     seconds, inverse = np.unique(merged[0], return_inverse=True)
     totals = np.zeros(len(seconds), np.int64)
@@ -244,8 +234,7 @@ def merge_times(counts: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack([seconds, totals])
 
 
-def find_thresholds(counts: np.ndarray, split: SplitConfig) -> TimeThresholds:
-    """Returns where the held-out parts begin, given counts as `merge_times` makes them."""
+def _find_thresholds(counts: np.ndarray, split: SplitConfig) -> TimeThresholds:
     return time_thresholds(counts[0], counts[1], split)
 
 
@@ -260,29 +249,66 @@ def write_letters(
 
 
 def finish(
-    _: None,
-    features: FeaturesConfig,
+    pipeline: beam.Pipeline,
+    joined: Joined,
+    dead: PCollection,
     slices: Sequence[SliceConfig],
     out_dir: StrPath,
-    users: bytes,
-    items: bytes,
-    shards: Iterable[ShardReport],
+) -> None:
+    """Adds the step that writes what describes the examples, once they are all there.
+
+    Args:
+        pipeline: The pipeline.
+        joined: What there is to be described.
+        dead: Per input the counts of its dead letters' reasons, from `write_letters`.
+        slices: The divisions of the users.
+        out_dir: Where.
+    """
+    _ = (
+        pipeline
+        | "Once" >> beam.Create([None])
+        | "Finish"
+        >> beam.Map(
+            _write_descriptions,
+            slices,
+            out_dir,
+            files=AsIter(joined.files),
+            users=AsIter(joined.users),
+            items=AsIter(joined.items),
+            read=AsIter(joined.read | "Rows read" >> beam.Flatten()),
+            repeated=AsIter(joined.repeated),
+            dead=AsIter(dead),
+        )
+    )
+
+
+def _write_descriptions(
+    _: None,
+    slices: Sequence[SliceConfig],
+    out_dir: StrPath,
+    files: Iterable[RecordFile],
+    users: Iterable[UsersSummary],
+    items: Iterable[ItemsSummary],
     read: Iterable[tuple[str, int]],
     repeated: Iterable[int],
     dead: Iterable[tuple[str, dict[str, int]]],
 ) -> None:
-    """Writes what describes the examples, once they are all there."""
-    tables = {"users": from_bytes(users), "items": from_bytes(items)}
-    reports = list(shards)
-    write_summaries(out_dir, tables["users"], tables["items"], reports, features, slices)
-    written = {part: sum(r.written[part].records for r in reports) for part in PARTS}
-    letters, read = dict(dead), list(read)
+    users, items, files, read = list(users), list(items), list(files), list(read)
+    write_summaries(out_dir, users, items, files, slices)
+    written = {
+        "interactions": {
+            part: sum(f.records for f in files if f.name.startswith(part)) for part in PARTS
+        },
+        "users": sum(summary.users for summary in users),
+        "items": sum(size for summary in items for size, _ in summary.groups.values()),
+    }
+    letters = dict(dead)
     counts = {
         name: {
-            "read": sum(count for source, count in read if source == name),
-            "written": len(tables[name]) if name in tables else written,
+            "read": sum(number for source, number in read if source == name),
+            "written": written[name],
             "dead": letters[name],
-            "duplicates": 0 if name in tables else sum(repeated),
+            "duplicates": sum(repeated) if name == "interactions" else 0,
         }
         for name in INPUTS
     }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fairness_losses.errors import InvalidInputError
-from fairness_losses.groups import Groups
+from fairness_losses.config import UNKNOWN
 from pipelines.config import SliceConfig
-from pipelines.examples.arrow_ipc import from_bytes
-from pipelines.examples.checks import REASON
+from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.record_files import RecordFile
-from pipelines.file_systems import StrPath, is_remote, join, whole_file, write_json
-from pipelines.readers.chunks import FILE, ROW, open_file
-from pipelines.slicing import divide
+from pipelines.file_systems import StrPath, join, whole_file, write_json
+from pipelines.slicing import divide, reading_order
 from towers.config import (
     ITEM_ID,
     USER_ID,
@@ -33,7 +28,7 @@ from towers.config import (
     IdFeature,
 )
 
-_MESSAGE_REASONS = 5
+_ROW_GROUP = 65_536
 
 _DENSE = 32
 """Counting by place is faster than sorting for numbers up to so many times their count."""
@@ -56,6 +51,35 @@ class ShardReport:
     user_counts: np.ndarray
     item_counts: np.ndarray
     choices: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class UsersSummary:
+    """What some of the users amount to; those of all users follow by addition.
+
+    Attributes:
+        users: How many they are.
+        vocabularies: Column to its values and their training examples, as Arrow bytes.
+        positives: Slice and value to `users`, those with training examples, and `positives`, these
+            per group of the items.
+    """
+
+    users: int
+    vocabularies: dict[str, bytes]
+    positives: dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemsSummary:
+    """What some of the items amount to; those of all items follow by addition.
+
+    Attributes:
+        vocabularies: Column to its values and their training examples, as Arrow bytes.
+        groups: Group to its items and their training examples.
+    """
+
+    vocabularies: dict[str, bytes]
+    groups: dict[str, tuple[int, int]]
 
 
 def count_rows(rows: np.ndarray) -> np.ndarray:
@@ -81,137 +105,127 @@ def group_codes(items: pa.Table) -> tuple[list[str], np.ndarray]:
     return labels.tolist(), codes
 
 
+def summarise_users(
+    users: pa.Table,
+    user_counts: np.ndarray,
+    groups: Sequence[str],
+    features: FeaturesConfig,
+    slices: Sequence[SliceConfig],
+) -> UsersSummary:
+    """Summarises users.
+
+    Args:
+        users: Rows of the checked users table.
+        user_counts: As in `ShardReport`, of all examples of these users.
+        groups: What the codes in `user_counts` stand for.
+        features: The features of both sides.
+        slices: The divisions of the users.
+    """
+    examples = total_counts([user_counts[[0, 2]]], len(users))
+    return UsersSummary(
+        users=len(users),
+        vocabularies=_vocabularies(users, examples, _numbered_columns(features.query)),
+        positives=_positives(users, user_counts, groups, slices),
+    )
+
+
+def summarise_items(
+    items: pa.Table, item_counts: np.ndarray, features: FeaturesConfig
+) -> ItemsSummary:
+    """Summarises items.
+
+    Args:
+        items: Rows of the checked items table.
+        item_counts: Training examples of every item, int64 `[num_items]`.
+        features: The features of both sides.
+    """
+    # Items of a history are numbered even if the candidate tower does not see their ids.
+    columns = _numbered_columns(features.candidate) | ({ITEM_ID} if features.history else set())
+    labels, codes = group_codes(items)
+    of_group = [np.bincount(codes, weights, len(labels)) for weights in (None, item_counts)]
+    return ItemsSummary(
+        vocabularies=_vocabularies(items, item_counts, columns),
+        groups={
+            label: (int(size), int(examples))
+            for label, size, examples in zip(labels, *of_group, strict=True)
+        },
+    )
+
+
 def write_summaries(
     folder: StrPath,
-    users: pa.Table,
-    items: pa.Table,
-    shards: Iterable[ShardReport],
-    features: FeaturesConfig,
+    users: Sequence[UsersSummary],
+    items: Sequence[ItemsSummary],
+    files: Iterable[RecordFile],
     slices: Sequence[SliceConfig],
 ) -> None:
     """Writes what describes the examples.
 
-    That is `catalogue.parquet`, `users.parquet`, `vocabularies/`, `groups.json`, `positives.json`,
-    training examples of every group in every slice, and `shards.json`, what the files hold.
+    That is `vocabularies/`, `groups.json`, `positives.json`, training examples of every group in
+    every slice, and `shards.json`, what the files hold.
 
     Args:
         folder: Where.
-        users: The checked users table.
-        items: The checked items table.
-        shards: Reports of all shards.
-        features: The features of both sides.
+        users: Summaries of all users.
+        items: Summaries of all items.
+        files: All files of examples.
         slices: The divisions of the users.
     """
-    reports = list(shards)
-    user_counts = _total((r.user_counts[[0, 2]] for r in reports), len(users))
-    item_counts = _total((r.item_counts for r in reports), len(items))
-    frequency = pa.array(item_counts)
-    _write_table(join(folder, "catalogue.parquet"), items.add_column(2, FREQUENCY, frequency))
-    _write_table(join(folder, "users.parquet"), _with_history(users, items, reports, features))
-    # Items of a history are numbered even if the candidate tower does not see their ids.
-    of_history = {ITEM_ID} if features.history else set()
-    for table, counts, columns in (
-        (users, user_counts, _numbered_columns(features.query)),
-        (items, item_counts, _numbered_columns(features.candidate) | of_history),
-    ):
-        for column in columns:
+    for part in (users, items):
+        for column in {column for summary in part for column in summary.vocabularies}:
+            counts = pa.concat_tables(from_bytes(s.vocabularies[column]) for s in part)
             path = join(folder, "vocabularies", f"{column}.parquet")
-            _write_table(path, _vocabulary(table[column], counts))
-    write_json(join(folder, "groups.json"), _group_shares(items, item_counts))
-    write_json(join(folder, "positives.json"), _positives(users, items, reports, slices))
-    files = sorted((f for r in reports for f in r.written.values()), key=lambda f: f.name)
-    shards_of = {f.name: {"records": f.records, "sha256": f.sha256} for f in files}
-    write_json(join(folder, "shards.json"), shards_of)
+            _write_table(path, _merged_vocabulary(counts))
+    groups = _merged_groups(items)
+    write_json(join(folder, "groups.json"), _group_shares(groups))
+    write_json(join(folder, "positives.json"), _merged_positives(users, sorted(groups), slices))
+    shards = {
+        file.name: {"records": file.records, "sha256": file.sha256}
+        for file in sorted(files, key=lambda file: file.name)
+    }
+    write_json(join(folder, "shards.json"), shards)
 
 
-def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> dict[str, int]:
-    """Writes one JSON object per rejected row, in order of file and row.
-
-    Without any, there is an empty file on a local disk, and none elsewhere.
-
-    Args:
-        path: The `.jsonl` file.
-        dead: As `checks.DEAD_SCHEMA`.
-        files: Names of the files that the dead letters number.
-
-    Returns:
-        Reason to its count, most frequent first.
-    """
-    if not len(dead) and is_remote(path):
-        return {}  # Beam's client of S3 cannot write an empty file.
-    dead = dead.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-    with whole_file(path) as out:
-        for row in dead.to_pylist():
-            letter = {"file": files[row[FILE]], "row": row[ROW], "reason": row[REASON]}
-            letter |= {name: row[name] for name in (USER_ID, ITEM_ID) if row[name]}
-            out.write(f"{json.dumps(letter, ensure_ascii=False)}\n".encode())
-    return dict(Counter(dead[REASON].to_pylist()).most_common())
-
-
-def check_counts(
-    counts: dict[str, Any], dead_letter_dir: StrPath, max_dead_letter_share: float
+def write_users(
+    path: StrPath,
+    users: pa.Table,
+    items: pa.Table,
+    shards: Sequence[ShardReport],
+    features: FeaturesConfig,
 ) -> None:
-    """Checks that no row got lost and that enough could be used.
+    """Writes rows of the users table, with the column of the history feature, if there is one.
 
     Args:
-        counts: The content of `counts.json`.
-        dead_letter_dir: Where the dead letters are.
-        max_dead_letter_share: Largest share of an input's rows that may be unusable.
-
-    Raises:
-        InvalidInputError: An input has no rows or too many unusable ones, or no examples came out
-            for training or for the test.
-        RuntimeError: Rows read are not the rows written, rejected and repeated.
+        path: The file.
+        users: Rows of the checked users table.
+        items: Rows of the checked items table, all that these users have chosen.
+        shards: Reports of all examples of these users.
+        features: The features of both sides.
     """
-    # A useless table makes the log useless, too, so the tables come first.
-    for name, count in sorted(counts.items(), reverse=True):
-        written, read, dead = count["written"], count["read"], sum(count["dead"].values())
-        kept = sum(written.values()) if isinstance(written, dict) else written
-        if read != kept + dead + count["duplicates"]:
-            raise RuntimeError(f"rows of {name} got lost: {count}. Please report this.")
-        if not read:
-            raise InvalidInputError(f"data.{name}: there are no rows in the files.")
-        if dead <= max_dead_letter_share * read and kept:
-            continue
-        raise InvalidInputError(
-            f"data.{name}: {dead:,} of {read:,} rows ({dead / read:.1%}) could not be used; "
-            f"`data.max_dead_letter_share` is {max_dead_letter_share:.1%}. Most common: "
-            f"{_most_common(count['dead'], join(dead_letter_dir, f'{name}.jsonl'))}. "
-            "Correct the rows or the configuration."
-        )
-    written = counts["interactions"]["written"]
-    for part, purpose in (("train", "training"), ("test", "the test")):
-        if not written[part]:
-            raise InvalidInputError(
-                f"no interaction is left for {purpose}: "
-                f"{', '.join(f'{n:,} {name}' for name, n in written.items())}. Change `split`, or "
-                "give more data."
-            )
+    if features.history:
+        choices = (from_bytes(shard.choices) for shard in shards)
+        lists = history_column(choices, len(users), items[ITEM_ID].combine_chunks())
+        users = users.append_column(features.history.column, lists)
+    _write_table(path, users)
 
 
-def _most_common(reasons: Mapping[str, int], dead_letters: str) -> str:
-    first: dict[str, str] = {}
-    with open_file(dead_letters) as lines:
-        for letter in map(json.loads, lines):
-            first.setdefault(letter["reason"], f"{letter['file']}, row {letter['row']}")
-    most = list(reasons.items())[:_MESSAGE_REASONS]
-    return "; ".join(f"{reason} ({count:,}, first in {first[reason]})" for reason, count in most)
+def write_items(path: StrPath, items: pa.Table, item_counts: np.ndarray) -> None:
+    """Writes rows of the catalogue: the checked items and their training examples."""
+    _write_table(path, items.add_column(2, FREQUENCY, pa.array(item_counts)))
 
 
-def _write_table(path: str, table: pa.Table) -> None:
+def total_counts(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
+    """Adds up rows and their counts, `[2, n]` each, to a count for every row, int64."""
+    total = np.zeros(num_rows, np.int64)
+    for rows, values in counts:
+        np.add.at(total, rows, values)
+    return total
+
+
+def _write_table(path: StrPath, table: pa.Table) -> None:
+    # Small row groups, so that several workers can read the file.
     with whole_file(path) as file:
-        pq.write_table(table, file)
-
-
-def _with_history(
-    users: pa.Table, items: pa.Table, shards: Sequence[ShardReport], features: FeaturesConfig
-) -> pa.Table:
-    """The users table with the column of its history feature, if there is one."""
-    if features.history is None:
-        return users
-    choices = (from_bytes(shard.choices) for shard in shards)
-    lists = history_column(choices, len(users), items[ITEM_ID].combine_chunks())
-    return users.append_column(features.history.column, lists)
+        pq.write_table(table, file, row_group_size=_ROW_GROUP)
 
 
 def _numbered_columns(features: Sequence[Feature]) -> set[str]:
@@ -220,42 +234,36 @@ def _numbered_columns(features: Sequence[Feature]) -> set[str]:
     return {f.column for f in features if isinstance(f, kinds) and f.bins is None}
 
 
-def _total(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
-    total = np.zeros(num_rows, np.int64)
-    for rows, values in counts:
-        np.add.at(total, rows, values)
-    return total
+def _vocabularies(
+    table: pa.Table, examples: np.ndarray, columns: Collection[str]
+) -> dict[str, bytes]:
+    """Values of columns that occur in training and how often, given every row's examples."""
+    return {column: to_bytes(_vocabulary(table[column], examples)) for column in columns}
 
 
-def _vocabulary(column: pa.ChunkedArray, counts: np.ndarray) -> pa.Table:
-    """Values that occur in training, the most frequent first."""
-    values, weights = column.combine_chunks(), counts
+def _vocabulary(column: pa.ChunkedArray, examples: np.ndarray) -> pa.Table:
+    values, weights = column.combine_chunks(), examples
     if pa.types.is_list(values.type):
         weights = weights[pc.list_parent_indices(values).to_numpy()]
         values = pc.list_flatten(values)
-    totals = (
-        pa.table({"value": values, "count": weights})
-        .group_by("value")
-        .aggregate([("count", "sum")])
-    )
+    return _merged_vocabulary(pa.table({"value": values, "count": weights}))
+
+
+def _merged_vocabulary(counts: pa.Table) -> pa.Table:
+    """Distinct values, the most frequent first; none that does not occur."""
+    totals = counts.group_by("value").aggregate([("count", "sum")])
     vocabulary = pa.table({"value": totals["value"], "count": totals["count_sum"]})
     vocabulary = vocabulary.filter(pc.greater(vocabulary["count"], 0))
     return vocabulary.sort_by([("count", "descending"), ("value", "ascending")])
 
 
 def _positives(
-    users: pa.Table,
-    items: pa.Table,
-    reports: Sequence[ShardReport],
-    slices: Sequence[SliceConfig],
-) -> dict[str, Any]:
-    """Per slice and value the users with training examples, and these per group of the items."""
-    groups = group_codes(items)[0]
-    user, group, count = np.concatenate(
-        [np.zeros((3, 0), np.int64), *(report.user_counts for report in reports)], axis=1
-    )
+    users: pa.Table, user_counts: np.ndarray, groups: Sequence[str], slices: Sequence[SliceConfig]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """As in `UsersSummary`."""
+    user, group, count = user_counts
     active = np.unique(user)
-    positives: dict[str, Any] = {}
+    positives: dict[str, dict[str, dict[str, Any]]] = {}
     for name, of_slice in divide(users[USER_ID].combine_chunks(), users, slices).slices.items():
         cell_of_user = np.zeros(len(users), np.int64)
         for cell, rows in enumerate(of_slice.values()):
@@ -273,12 +281,40 @@ def _positives(
     return positives
 
 
-def _group_shares(items: pa.Table, item_counts: np.ndarray) -> dict[str, Any]:
-    groups = Groups.from_labels(items[GROUP].to_pylist())
-    membership = groups.membership.astype(np.float64)
-    shares = {
-        "catalogue_share": membership.sum(axis=0) / max(len(items), 1),
-        "train_share": item_counts @ membership / max(item_counts.sum(), 1),
+def _merged_positives(
+    parts: Sequence[UsersSummary], groups: Sequence[str], slices: Sequence[SliceConfig]
+) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name in [cut.name for cut in slices]:
+        values = {value for part in parts for value in part.positives[name]}
+        merged[name] = {
+            value: _sum_of_cells([part.positives[name].get(value) for part in parts], groups)
+            for value in sorted(values, key=reading_order)
+        }
+    return merged
+
+
+def _sum_of_cells(cells: Sequence[dict[str, Any] | None], groups: Sequence[str]) -> dict[str, Any]:
+    there = [cell for cell in cells if cell]
+    return {
+        "users": sum(cell["users"] for cell in there),
+        "positives": {g: sum(cell["positives"].get(g, 0) for cell in there) for g in groups},
     }
-    by_label = {n: dict(zip(groups.labels, s.tolist(), strict=True)) for n, s in shares.items()}
-    return {"labels": list(groups.labels), **by_label}
+
+
+def _merged_groups(parts: Sequence[ItemsSummary]) -> dict[str, tuple[int, int]]:
+    """Items and training examples per group, `unknown` last."""
+    labels = {label for part in parts for label in part.groups}
+    return {
+        label: tuple(np.sum([p.groups[label] for p in parts if label in p.groups], axis=0).tolist())
+        for label in sorted(labels, key=lambda label: (label == UNKNOWN, label))
+    }
+
+
+def _group_shares(groups: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    all_items, all_examples = (sum(counts[i] for counts in groups.values()) for i in range(2))
+    return {
+        "labels": list(groups),
+        "catalogue_share": {label: n / all_items for label, (n, _) in groups.items()},
+        "train_share": {label: n / max(all_examples, 1) for label, (_, n) in groups.items()},
+    }

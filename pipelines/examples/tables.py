@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from pipelines.examples.checks import (
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX, Table
 from pipelines.readers.chunks import FILE, ROW
 from pipelines.readers.files import read_chunk
-from pipelines.readers.types import TypesDifferError, concatenate, is_list
+from pipelines.readers.types import TypesDifferError, common_schema, convert, is_list
 from towers.config import (
     ITEM_ID,
     CategoricalFeature,
@@ -34,6 +35,45 @@ from towers.config import (
 )
 
 _UNSTATED = tuple(GroupsConfig.model_fields["unknown_values"].default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What all rows of a table have to agree on, whichever part of it they are in.
+
+    Attributes:
+        schema: Of the columns as they are read.
+        lengths: Column of a vector to the number of rows `[longest + 1]` by its length.
+    """
+
+    schema: pa.Schema
+    lengths: Mapping[str, np.ndarray]
+
+
+def shape_of(table: pa.Table, plan: Table) -> Shape:
+    """Returns the shape of some rows as they are read."""
+    vectors = [f.column for f in plan.features if isinstance(f, VectorFeature)]
+    return Shape(table.schema, {name: np.bincount(_lengths(table[name])) for name in vectors})
+
+
+def common_shape(shapes: Iterable[Shape], plan: Table) -> Shape:
+    """Returns the shape that all rows are brought to.
+
+    Raises:
+        InvalidInputError: A column is of types that nothing can stand for.
+    """
+    shapes = list(shapes) or [shape_of(_empty(plan), plan)]
+    try:
+        schema = common_schema([shape.schema for shape in shapes])
+    except TypesDifferError as error:
+        raise _types_differ(plan, error) from error
+    lengths = {
+        name: np.sum(
+            list(itertools.zip_longest(*(s.lengths[name] for s in shapes), fillvalue=0)), axis=1
+        )
+        for name in shapes[0].lengths
+    }
+    return Shape(schema, lengths)
 
 
 def load_table(plan: Table) -> Checked:
@@ -49,10 +89,74 @@ def load_table(plan: Table) -> Checked:
             configuration says.
     """
     blocks = [(b, c.file) for c in plan.chunks for b in read_chunk(c, plan.columns)]
-    dead = [unreadable_rows(block, file) for block, file in blocks]
-    tables = [block.table for block, _ in blocks] or [_empty(plan)]
-    checked = _check(_concatenate(tables, plan), plan)
-    return Checked(checked.good, pa.concat_tables([checked.dead, *dead]))
+    tables = [block.table for block, _ in blocks]
+    shape = common_shape((shape_of(table, plan) for table in tables), plan)
+    checked = [check_rows(table, plan, shape) for table in tables or [_empty(plan)]]
+    unique = without_repeats(pa.concat_tables(c.good for c in checked))
+    dead = [*(c.dead for c in checked), *(unreadable_rows(*block) for block in blocks)]
+    return Checked(unique.good, pa.concat_tables([*dead, unique.dead]))
+
+
+def check_rows(table: pa.Table, plan: Table, shape: Shape) -> Checked:
+    """Checks some rows of a table, each by itself.
+
+    Args:
+        table: The rows as they are read.
+        plan: What the table is.
+        shape: Of the whole table.
+
+    Returns:
+        Usable rows as `load_table` describes them, unsorted, with `FILE` and `ROW`.
+
+    Raises:
+        InvalidInputError: A column is of a type that cannot be what the configuration says.
+    """
+    try:
+        table = convert(table, shape.schema).combine_chunks()
+    except TypesDifferError as error:
+        raise _types_differ(plan, error) from error
+    where = f"data.{plan.name}, column"
+    rejections = Rejections(len(table))
+    id_column = plan.ids[plan.id_name]
+    ids = as_strings(table[id_column], f"{where} `{id_column}`")
+    rejections.add(is_missing(ids), f"`{id_column}` is empty")
+    columns = {plan.id_name: ids}
+    if plan.id_name == ITEM_ID:
+        columns[GROUP] = _groups(table, plan, where)
+    for feature in plan.features:
+        counts = shape.lengths.get(feature.column)
+        values, problem, wrong = feature_values(table[feature.column], feature, where, counts)
+        rejections.add(wrong, f"`{feature.column}` {problem}")
+        columns[feature.column] = values
+    for cut in plan.slices:
+        labels = slice_labels(table[cut.column], cut, f"{where} `{cut.column}`")
+        not_a_number = pc.is_null(labels).to_numpy(zero_copy_only=False)
+        rejections.add(not_a_number, f"`{cut.column}` has bands but is not a number")
+        columns[f"{SLICE_PREFIX}{cut.column}"] = labels
+    origin = {FILE: table[FILE], ROW: table[ROW]}
+    dead = rejections.dead(pa.table({plan.id_name: ids, **origin}))
+    return Checked(pa.table(columns | origin).filter(pa.array(rejections.ok)), dead)
+
+
+def without_repeats(rows: pa.Table) -> Checked:
+    """Keeps the first row of every id.
+
+    Args:
+        rows: All usable rows of some ids, from `check_rows`, in any order.
+
+    Returns:
+        The rows sorted by id, without `FILE` and `ROW`.
+    """
+    id_name = rows.column_names[0]
+    keys = [(id_name, "ascending"), (FILE, "ascending"), (ROW, "ascending")]
+    rows = rows.take(pc.sort_indices(rows.select([name for name, _ in keys]), keys))
+    ids = rows[id_name].combine_chunks()
+    repeats = np.zeros(len(ids), bool)
+    repeats[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    rejections = Rejections(len(rows))
+    rejections.add(repeats, "duplicate id")
+    good = rows.drop([FILE, ROW]).filter(pa.array(rejections.ok)).combine_chunks()
+    return Checked(good, rejections.dead(rows.select([id_name, FILE, ROW])))
 
 
 def ids_table(id_name: str, ids: pa.Array) -> pa.Table:
@@ -110,64 +214,24 @@ def group_labels(columns: Sequence[pa.Array], config: GroupsConfig) -> pa.Array:
     return pc.if_else(pa.array(unknown), UNKNOWN, joined)
 
 
-def _concatenate(tables: list[pa.Table], plan: Table) -> pa.Table:
-    try:
-        return concatenate(tables)
-    except TypesDifferError as error:
-        raise InvalidInputError(
-            f"data.{plan.name}: {error}; write the files again with one schema."
-        ) from error
-
-
-def _empty(plan: Table) -> pa.Table:
-    schema = pa.schema(
-        [*((c, pa.string()) for c in plan.columns), (FILE, pa.int32()), (ROW, pa.int64())]
-    )
-    return schema.empty_table()
-
-
-def _check(table: pa.Table, plan: Table) -> Checked:
-    where = f"data.{plan.name}, column"
-    rejections = Rejections(len(table))
-    id_column = plan.ids[plan.id_name]
-    ids = as_strings(table[id_column], f"{where} `{id_column}`")
-    rejections.add(is_missing(ids), f"`{id_column}` is empty")
-    columns = {plan.id_name: ids}
-    if plan.id_name == ITEM_ID:
-        columns[GROUP] = _groups(table, plan, where)
-    for feature in plan.features:
-        values, problem, wrong = _feature(table[feature.column], feature, where)
-        rejections.add(wrong, f"`{feature.column}` {problem}")
-        columns[feature.column] = values
-    for cut in plan.slices:
-        labels = slice_labels(table[cut.column], cut, f"{where} `{cut.column}`")
-        not_a_number = pc.is_null(labels).to_numpy(zero_copy_only=False)
-        rejections.add(not_a_number, f"`{cut.column}` has bands but is not a number")
-        columns[f"{SLICE_PREFIX}{cut.column}"] = labels
-    rejections.add(_repeats(ids, rejections.ok), "duplicate id")
-    dead = rejections.dead(pa.table({plan.id_name: ids, FILE: table[FILE], ROW: table[ROW]}))
-    good = pa.table(columns).filter(pa.array(rejections.ok))
-    return Checked(good.take(pc.sort_indices(good[plan.id_name])), dead)
-
-
-def _groups(table: pa.Table, plan: Table, where: str) -> pa.Array:
-    if plan.groups is None:
-        return pa.array([UNKNOWN] * len(table), pa.string())
-    columns = [as_strings(table[c], f"{where} `{c}`") for c in plan.groups.columns]
-    return group_labels(columns, plan.groups)
-
-
-def _repeats(ids: pa.Array, usable: np.ndarray) -> np.ndarray:
-    """True for usable rows whose id an earlier usable row has."""
-    repeats = np.zeros(len(ids), bool)
-    repeats[usable] = ids.filter(pa.array(usable)).to_pandas().duplicated().to_numpy()
-    return repeats
-
-
-def _feature(
-    column: pa.ChunkedArray, feature: Feature, where: str
+def feature_values(
+    column: pa.ChunkedArray, feature: Feature, where: str, lengths: np.ndarray | None = None
 ) -> tuple[pa.Array, str, np.ndarray]:
-    """Values of a feature, what may be wrong with them, and in which rows it is."""
+    """Returns the values of a feature as examples hold them.
+
+    Args:
+        column: Of the table, or of anything else that names and spells features as it does.
+        feature: What the column is; neither an id nor a history.
+        where: Beginning of the error message.
+        lengths: Of a vector as in `Shape`, if the column is a part of a table.
+
+    Returns:
+        The values `[num_rows]`; what may be wrong with them; and bool `[num_rows]`, true where it
+        is.
+
+    Raises:
+        InvalidInputError: The column is of a type that cannot be such a feature.
+    """
     where = f"{where} `{feature.column}`"
     fine = np.zeros(len(column), bool)
     if isinstance(feature, CategoricalFeature):
@@ -181,7 +245,32 @@ def _feature(
             numbers, missing = np.where(missing, np.float32(feature.default), numbers), fine
         return pa.array(numbers), "is missing or not a finite number", missing
     assert isinstance(feature, VectorFeature)
-    return _vectors(column, where)
+    counts = (np.bincount(_lengths(column)) if lengths is None else lengths)[1:]
+    return _vectors(column, where, usual=1 + int(counts.argmax()) if counts.any() else 0)
+
+
+def no_rows(plan: Table) -> pa.Table:
+    """Returns what `check_rows` returns of a table without rows."""
+    nothing = _empty(plan)
+    return check_rows(nothing, plan, shape_of(nothing, plan)).good
+
+
+def _types_differ(plan: Table, error: TypesDifferError) -> InvalidInputError:
+    return InvalidInputError(f"data.{plan.name}: {error}; write the files again with one schema.")
+
+
+def _empty(plan: Table) -> pa.Table:
+    schema = pa.schema(
+        [*((c, pa.string()) for c in plan.columns), (FILE, pa.int32()), (ROW, pa.int64())]
+    )
+    return schema.empty_table()
+
+
+def _groups(table: pa.Table, plan: Table, where: str) -> pa.Array:
+    if plan.groups is None:
+        return pa.array([UNKNOWN] * len(table), pa.string())
+    columns = [as_strings(table[c], f"{where} `{c}`") for c in plan.groups.columns]
+    return group_labels(columns, plan.groups)
 
 
 def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str) -> pa.Array:
@@ -198,7 +287,7 @@ def _categories(column: pa.ChunkedArray, feature: CategoricalFeature, where: str
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pc.fill_null(strings, ""))
 
 
-def _vectors(column: pa.ChunkedArray, where: str) -> tuple[pa.Array, str, np.ndarray]:
+def _vectors(column: pa.ChunkedArray, where: str, usual: int) -> tuple[pa.Array, str, np.ndarray]:
     if not is_list(column.type):
         raise InvalidInputError(
             f"{where}: a vector should be a list of numbers, which CSV cannot hold. "
@@ -206,7 +295,6 @@ def _vectors(column: pa.ChunkedArray, where: str) -> tuple[pa.Array, str, np.nda
         )
     values, lengths = _flatten(column)
     numbers = _as_floats(pa.chunked_array([values]), where)
-    usual = int(np.bincount(lengths[lengths > 0]).argmax()) if lengths.any() else 0
     usable = (lengths == usual) & (lengths > 0)
     kept = numbers[np.repeat(usable, lengths)].reshape(usable.sum(), usual)
     dense = np.zeros((len(lengths), usual), np.float32)
@@ -222,8 +310,16 @@ def _as_floats(column: pa.ChunkedArray, where: str) -> np.ndarray:
         return as_numbers(column, where).astype(np.float32)
 
 
+def _lengths(column: pa.ChunkedArray) -> np.ndarray:
+    """The number of values in each row, when a scalar is a list of one; 0 for null."""
+    if is_list(column.type):
+        lengths = pc.fill_null(pc.list_value_length(column), 0)
+    else:
+        lengths = pc.is_valid(column)
+    return lengths.to_numpy().astype(np.int64)
+
+
 def _flatten(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     """All values of a list column, and the number of values in each row (0 for null)."""
     lists = column.combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    return pc.list_flatten(lists), lengths.astype(np.int64)
+    return pc.list_flatten(lists), _lengths(column)

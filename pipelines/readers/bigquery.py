@@ -173,6 +173,11 @@ def table_state(path: str) -> list[object]:
     return [path, table.numRows, table.numBytes, table.lastModifiedTime]
 
 
+def table_size(path: str) -> int:
+    """Returns the bytes of a table before compression."""
+    return _look_up(path).numBytes or 0
+
+
 def _look_up(path: str) -> Any:
     """What BigQuery says of a table."""
     table = _reference(path)

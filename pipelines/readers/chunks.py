@@ -119,13 +119,23 @@ def unzipped(path: str, stream: BinaryIO) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def readable(path: str) -> Iterator[None]:
-    """Says in words what a damaged file makes the libraries raise."""
+def readable(path: str, part: str = "") -> Iterator[None]:
+    """Says in words what a damaged file makes the libraries raise.
+
+    Args:
+        path: The file.
+        part: What of it is read, for the message.
+    """
     try:
         yield
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            f"{path}: the file was there when the run began and is gone. Bring it back, and let "
+            "nothing move or replace files while they are read."
+        ) from error
     except (UnicodeDecodeError, pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
             problem = "the text is not UTF-8; convert it"
         else:
             problem = f"the file is damaged or cut short; fetch or write it again ({error})"
-        raise InvalidInputError(f"{path}: {problem}.") from error
+        raise InvalidInputError(f"{path}{part}: {problem}.") from error

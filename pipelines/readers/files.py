@@ -11,7 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.file_systems import is_remote
-from pipelines.readers.bigquery import BigQuery, check_table, is_table, table_state
+from pipelines.readers.bigquery import BigQuery, check_table, is_table, table_size, table_state
 from pipelines.readers.chunks import Block, Chunk, Format, readable
 from pipelines.readers.delimited import Csv
 from pipelines.readers.json_lines import JsonLines
@@ -79,6 +79,13 @@ def plan_chunks(files: Sequence[str]) -> list[Chunk]:
         with readable(path):
             chunks += _format_of(path).chunks(path, file)
     return chunks
+
+
+def size_in_bytes(path: str) -> int:
+    """Returns how large a file or table is, as it is stored."""
+    if is_table(path):
+        return table_size(path)
+    return FileSystems.get_filesystem(path).metadata(path).size_in_bytes
 
 
 def column_names(path: str) -> list[str]:
@@ -149,7 +156,9 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> Iterator[Block]:
     Raises:
         InvalidInputError: The file is damaged, or is not UTF-8.
     """
-    with readable(chunk.path):
+    groups = chunk.row_groups
+    part = f", row groups {groups[0]} to {groups[-1]} (the first is 0)" if groups else ""
+    with readable(chunk.path, part):
         yield from _format_of(chunk.path).read(chunk, list(dict.fromkeys(columns)))
 
 

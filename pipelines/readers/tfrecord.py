@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,9 @@ from pipelines.readers.chunks import (
 )
 
 _RECORDS = 65_536
+_DECODED = 512
+"""Records decoded at once: the memory of more does not fit the processor's cache, and decoding them
+takes twice as long."""
 _FRAME = 16
 """Bytes around a record: its length, and checksums of both."""
 _BLOCK_BYTES = 16 << 20
@@ -37,7 +41,7 @@ class TFRecord:
 
     def column_names(self, path: str) -> list[str]:
         """Returns the features of the first 65,536 examples."""
-        first = next(_batches(path), None)
+        first = next(record_batches(path), None)
         return [] if first is None else list(first.schema.names)
 
     def chunks(self, path: str, file: int) -> list[Chunk]:
@@ -47,7 +51,7 @@ class TFRecord:
     def read(self, chunk: Chunk, columns: list[str]) -> Iterator[Block]:
         """See `chunks.Format`."""
         first_row = 1
-        for batch in _batches(chunk.path):
+        for batch in record_batches(chunk.path):
             names = batch.schema.names
             nulls = pa.nulls(batch.num_rows)
             table = pa.table({c: _plain(batch[c]) if c in names else nulls for c in columns})
@@ -56,20 +60,31 @@ class TFRecord:
             yield Block(with_origin(table, chunk.file, rows))
 
 
-def _batches(path: str) -> Iterator[pa.RecordBatch]:
+def record_batches(path: str) -> Iterator[pa.RecordBatch]:
+    """Yields the examples of a file, 65,536 at a time; features are lists, null where absent.
+
+    Args:
+        path: The file, plain or gzipped.
+
+    Raises:
+        InvalidInputError: The file is damaged, or holds something else.
+    """
     # Only this format needs TensorFlow, which takes seconds to load.
     import tensorflow as tf
     from tfx_bsl.coders import example_coder
 
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     compression = "GZIP" if is_gzipped(path) else ""
-    records = tf.data.TFRecordDataset(path, compression, buffer_size=8 << 20).batch(_RECORDS)
+    records = tf.data.TFRecordDataset(path, compression, buffer_size=8 << 20).batch(_DECODED)
+    per_batch = -(-_RECORDS // _DECODED)
+    portions = records.prefetch(per_batch).as_numpy_iterator()
     size = 0
     try:
-        for batch in records.as_numpy_iterator():
-            size += sum(map(len, batch)) + _FRAME * len(batch)
-            yield decoder.DecodeBatch(batch)
-    except (tf.errors.OpError, RuntimeError) as error:
+        while found := list(itertools.islice(portions, per_batch)):
+            size += sum(sum(map(len, portion)) + _FRAME * len(portion) for portion in found)
+            tables = [pa.Table.from_batches([decoder.DecodeBatch(portion)]) for portion in found]
+            yield pa.concat_tables(tables, promote=True).combine_chunks().to_batches()[0]
+    except (tf.errors.OpError, RuntimeError, pa.ArrowInvalid) as error:
         raise InvalidInputError(
             f"{path}: the file is damaged, cut short, holds other records than "
             f"`tf.train.Example`, or a feature of several types; write it again ({error})."

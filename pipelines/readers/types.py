@@ -15,31 +15,38 @@ class TypesDifferError(ValueError):
     """The parts of a column have types that nothing can stand for."""
 
 
-def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
-    """Puts tables one below the other, their columns brought to one type each.
+def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Returns the schema that tables can be brought to.
 
     Whole numbers become floating-point ones where others are, and truth values 0 and 1 beside
     numbers; beside strings all of them become strings; beside lists a scalar is a list of one
     value.
 
     Args:
-        tables: At least one, with the same columns.
+        schemas: At least one, with the same columns.
 
     Raises:
-        TypesDifferError: A column has other types than these, or a whole number that no
-            floating-point one is.
+        TypesDifferError: A column has other types than these.
+    """
+    names = schemas[0].names
+    return pa.schema([(n, common_type([s.field(n).type for s in schemas], n)) for n in names])
+
+
+def convert(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Brings a table to a schema that `common_schema` found for it and others.
+
+    Raises:
+        TypesDifferError: A whole number is none of the floating-point ones.
     """
     columns = {}
-    for name in tables[0].column_names:
-        parts = [chunk for table in tables for chunk in _chunks(table[name])]
-        kind = common_type([part.type for part in parts], name)
+    for name, kind in zip(schema.names, schema.types, strict=True):
         try:
-            converted = [_converted(part, kind) for part in parts]
+            converted = [_converted(part, kind) for part in _chunks(table[name])]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             # Arrow's own words hold the value.
             raise TypesDifferError(f"`{name}` holds values that {kind} does not") from None
         columns[name] = pa.chunked_array(converted, kind)
-    return pa.table(columns).combine_chunks()
+    return pa.table(columns)
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -84,7 +91,7 @@ def common_type(kinds: Sequence[pa.DataType], name: str) -> pa.DataType:
 
 
 def as_array(values: list[Any]) -> pa.Array:
-    """Returns JSON values as an array of one type, by the rules of `concatenate`."""
+    """Returns JSON values as an array of one type, by the rules of `common_schema`."""
     if {type(value) for value in values} <= {bool, int, float, type(None)} and any(
         isinstance(value, int) and not isinstance(value, bool) for value in values
     ):

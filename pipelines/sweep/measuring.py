@@ -91,11 +91,11 @@ class Measuring:
 
     @property
     def _group(self) -> int:
-        return self._baseline.groups.labels.index(self._sweep.group)
+        return self._baseline.layout.groups.labels.index(self._sweep.group)
 
     def _boosted(self, bonus: np.ndarray) -> Vectors:
         """The baseline with a bonus per user, `[num_users]`, for the group's items."""
-        in_group = self._baseline.groups.membership[:, self._group]
+        in_group = self._baseline.layout.groups.membership[:, self._group]
         return with_bonus(*self._vectors, bonus, in_group)
 
     def _tuned(self, wanted: float) -> tuple[Vectors, dict[str, float]]:
@@ -127,13 +127,13 @@ class Measuring:
 
     def _ratios(self, who: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """The group's exposure ratio in every slice, of the bonuses of the slices."""
-        groups, target = self._baseline.groups, self._baseline.target
+        layout = self._baseline.layout
         audience = Audience(columns={}, slices=who, seen=self._lists.seen)
         depth = min(max(self._config.audit.ks), len(self._lists.catalogue))
 
         def ratios(bonuses: np.ndarray) -> np.ndarray:
-            exposure = audience.exposure(*self._boosted(who @ bonuses), groups, depth)
-            return exposure_ratio(exposure, target)[:, self._group]
+            exposure = audience.exposure(*self._boosted(who @ bonuses), layout.groups, depth)
+            return exposure_ratio(exposure, layout.target)[:, self._group]
 
         return ratios
 

@@ -1,20 +1,11 @@
-"""What changed since the last time: distributions of features, and shares of slices and groups."""
+"""What changed since the last time: shares of slices and groups."""
 
 from __future__ import annotations
 
 import math
-import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
-
-from fairness_losses.errors import InvalidInputError
-from pipelines.config import RunConfig
-from pipelines.examples.inputs import TIMESTAMP
-from pipelines.validation.contract import free_features, is_label
 
 _FEWEST = 100
 """Examples that a share is of before or after, at least, to be compared."""
@@ -22,54 +13,6 @@ _FEWEST = 100
 _DEVIATIONS = 3.0
 """Standard errors by which the logarithm of a ratio of shares has to differ from what is allowed,
 so that chance is not taken for change."""
-
-
-def with_drift_limit(schema: schema_pb2.Schema, config: RunConfig) -> schema_pb2.Schema:
-    """Returns a copy of a schema that limits how far distributions may be from earlier ones.
-
-    The distance is the largest difference of a value's share for strings, and the Jensen-Shannon
-    divergence for numbers; both are from 0 to 1. Ids, times and texts may be any, and the shares of
-    labels are counted (`changed_shares`).
-
-    Args:
-        schema: The schema.
-        config: The run; no limit without `validation.max_drift`.
-    """
-    limited = schema_pb2.Schema()
-    limited.CopyFrom(schema)
-    max_drift = config.validation.max_drift
-    free = {TIMESTAMP, *free_features(config)}
-    for feature in limited.feature:
-        if max_drift is None or feature.name in free or is_label(feature.name):
-            continue
-        if feature.type == schema_pb2.BYTES:
-            feature.drift_comparator.infinity_norm.threshold = max_drift
-        else:
-            feature.drift_comparator.jensen_shannon_divergence.threshold = max_drift
-    return limited
-
-
-def earlier_statistics(
-    path: pathlib.Path, name: str
-) -> statistics_pb2.DatasetFeatureStatisticsList | None:
-    """Returns the statistics of all examples of an earlier run, if they are there.
-
-    Args:
-        path: The `.stats.pb` file.
-        name: Of the data set in it.
-
-    Raises:
-        InvalidInputError: The file holds no statistics.
-    """
-    if not path.is_file():
-        return None
-    earlier = statistics_pb2.DatasetFeatureStatisticsList()
-    try:
-        found = tfdv.load_stats_binary(str(path))
-        earlier.datasets.extend(d for d in found.datasets if d.name == name)
-    except Exception as error:  # Protocol buffers raise what they are implemented in.
-        raise InvalidInputError(f"{path}: there are no readable statistics: {error}.") from error
-    return earlier
 
 
 def changed_shares(

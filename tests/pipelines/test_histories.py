@@ -11,14 +11,12 @@ from pipelines.config import RunConfig
 from pipelines.examples import histories
 from pipelines.examples.histories import history_column, last_choices
 from pipelines.examples.inputs import TIMESTAMP
-from pipelines.examples.joins import ITEM_ROW, USER_ROW
-from pipelines.readers.chunks import FILE, ROW
+from pipelines.examples.splits import ITEM_ROW, ORIGIN, USER_ROW
 
 
 def log(users: list[int], items: list[int], **columns: list[int]) -> pa.Table:
     table = {USER_ROW: pa.array(users, pa.int32()), ITEM_ROW: pa.array(items, pa.int32())}
-    origin = {FILE: [0] * len(users), ROW: list(range(len(users)))}
-    return pa.table({**table, **origin, **columns})
+    return pa.table({**table, ORIGIN: list(range(len(users))), **columns})
 
 
 def pairs(table: pa.Table) -> list[tuple[int, int]]:
@@ -34,7 +32,7 @@ class TestLastChoices:
 
     def test_without_times_the_order_is_that_of_the_files(self):
         """The log comes ordered by user and item; in the files it was 9, 5, 7 of user 3."""
-        train = log([3, 3, 3, 4], [5, 7, 9, 1], **{FILE: [1, 1, 0, 0], ROW: [1, 2, 8, 9]})
+        train = log([3, 3, 3, 4], [5, 7, 9, 1], **{ORIGIN: [11, 12, 8, 9]})
         assert pairs(last_choices(train, 2)) == [(3, 5), (3, 7), (4, 1)]
 
     def test_nothing_is_kept_where_there_is_no_history_feature(self):

@@ -55,6 +55,7 @@ def test_a_feature_that_an_example_does_not_have_is_null(tmp_path):
 
 
 def test_rows_are_numbered_over_all_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_DECODED", 1)
     monkeypatch.setattr(tfrecord, "_RECORDS", 2)
     write(tmp_path / "a.tfrecord", table(id=[1, 2, 3, 4, 5]))
     write(tmp_path / "b.tfrecord", table(id=[6]))

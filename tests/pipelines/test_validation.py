@@ -73,6 +73,8 @@ def test_first_run_infers_a_schema_that_its_examples_fulfil(first):
         "summary.json",
         "test.stats.pb",
         "train.stats.pb",
+        "validation.html",
+        "validation.json",
         "validation.stats.pb",
     ]
     assert json.loads((out / "anomalies.json").read_text()) == []

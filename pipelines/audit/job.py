@@ -1,0 +1,128 @@
+"""Audits files of served lists with Beam: `fairtowers audit-lists`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.pvalue import AsIter, AsSingleton
+
+from fairness_losses.errors import InvalidInputError
+from pipelines.audit.list_files import DEAD, READ, ListFiles, ReadLists
+from pipelines.audit.meter import Meter
+from pipelines.audit.transforms import AUDITED, REPORT, AuditLists
+from pipelines.beam_runner import new_pipeline, run
+from pipelines.config import RunConfig
+from pipelines.examples.arrow_ipc import from_bytes
+from pipelines.examples.checks import DEAD_SCHEMA
+from pipelines.examples.dead_letters import most_common, write_dead_letters
+from pipelines.file_systems import write_json
+
+
+def audit_files(
+    config: RunConfig,
+    lists: ListFiles,
+    examples: pathlib.Path,
+    out_dir: pathlib.Path,
+    name: str,
+    positives: pathlib.Path | None = None,
+    pipeline_args: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Audits files of lists of any number.
+
+    Writes `report.json`; `counts.json`, the lists read and audited and why others were not; and
+    `dead_letter/lists.jsonl`, with file and row of those.
+
+    Args:
+        config: The run configuration.
+        lists: The files.
+        examples: Folder that the examples pipeline wrote: the catalogue and the users' slices.
+        out_dir: An empty folder, which all workers can write to.
+        name: Of the lists in the report.
+        positives: Parquet of `user_id` and `item_id`, what users chose of the lists; without it
+            quality is not measured.
+        pipeline_args: Beam's own options. By default the pipeline runs in this process.
+
+    Returns:
+        The content of `counts.json`.
+
+    Raises:
+        InvalidInputError: Too many of the lists cannot be audited.
+    """
+    pipeline = new_pipeline(pipeline_args)
+    meter = (
+        pipeline | "Sources" >> beam.Create([(examples, positives)]) | beam.Map(load_meter, config)
+    )
+    # What is read twice is the plan of the files, never the lists.
+    read = (
+        pipeline
+        | "Chunks of lists" >> beam.Create(lists.chunks)
+        | "Spread chunks" >> beam.Reshuffle()
+        | "Read" >> ReadLists(lists)
+    )
+    audited = read["lists"] | "Audit" >> AuditLists(
+        config, meter, {"variant": name, "lists": lists.pattern}
+    )
+    dead = (read[DEAD], audited[DEAD]) | "All dead letters" >> beam.Flatten()
+    _ = audited[REPORT] | "Write" >> beam.Map(
+        write_audit,
+        out_dir,
+        lists.files,
+        audited=AsSingleton(audited[AUDITED]),
+        read=AsSingleton(read[READ] | "Lists read" >> beam.CombineGlobally(sum)),
+        dead=AsIter(dead),
+    )
+    run(pipeline)
+    counts = json.loads((out_dir / "counts.json").read_text(encoding="utf-8"))
+    _check(counts, out_dir, config.data.max_dead_letter_share)
+    return counts
+
+
+def load_meter(
+    sources: tuple[pathlib.Path, pathlib.Path | None], config: RunConfig, samples: int
+) -> Meter:
+    """Returns what lists are measured against, given examples and positives as `audit_files`."""
+    examples, positives = sources
+    return Meter.of(
+        pq.read_table(examples / "catalogue.parquet"),
+        pq.read_table(examples / "users.parquet"),
+        pq.read_table(positives) if positives else None,
+        config,
+        samples,
+    )
+
+
+def write_audit(
+    report: dict[str, Any],
+    out_dir: pathlib.Path,
+    files: Sequence[str],
+    audited: int,
+    read: int,
+    dead: Iterable[bytes],
+) -> None:
+    """Writes the report with its counts and dead letters."""
+    letters = pa.concat_tables([DEAD_SCHEMA.empty_table(), *map(from_bytes, dead)])
+    reasons = write_dead_letters(out_dir / "dead_letter" / "lists.jsonl", letters, files)
+    write_json(out_dir / "counts.json", {"read": read, "audited": audited, "dead": reasons})
+    write_json(out_dir / "report.json", report)
+
+
+def _check(counts: dict[str, Any], out_dir: pathlib.Path, max_dead_letter_share: float) -> None:
+    read, audited, reasons = counts["read"], counts["audited"], counts["dead"]
+    dead = sum(reasons.values())
+    if read != audited + dead:
+        raise RuntimeError(f"lists got lost: {counts}. Please report this.")
+    if not read:
+        raise InvalidInputError("`--lists`: there are no lists in the files.")
+    if dead > max_dead_letter_share * read or not audited:
+        raise InvalidInputError(
+            f"`--lists`: {dead:,} of {read:,} lists ({dead / read:.1%}) cannot be audited; "
+            f"`data.max_dead_letter_share` is {max_dead_letter_share:.1%}. Most common: "
+            f"{most_common(reasons, str(out_dir / 'dead_letter' / 'lists.jsonl'))}. Correct the "
+            "lists, or audit them with the catalogue that they were served from."
+        )

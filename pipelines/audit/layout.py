@@ -1,0 +1,196 @@
+"""The sums that an audit is made of: what a list adds to them, and the figures that follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pyarrow as pa
+
+from fairness_losses.browsing import dcg_weights
+from fairness_losses.exposure import PADDING, exposure_ratio, exposure_share, list_exposure
+from fairness_losses.groups import Groups
+from fairness_losses.metrics.divergence import awrf, ndkl
+from fairness_losses.metrics.diversity import diversity_at_k
+from fairness_losses.metrics.ranking import (
+    hit_rate_at_k,
+    ndcg_at_k,
+    recall_at_k,
+    reciprocal_rank_at_k,
+)
+from fairness_losses.metrics.skew import max_skew, min_skew
+from fairness_losses.targets import target_shares
+from pipelines.config import RunConfig
+from pipelines.slicing import distinct_rows
+
+Statistics = dict[tuple[str, ...], np.ndarray]
+"""Figures by their path in a cell of the report, each `[...]` for sums `[..., num_sums]`."""
+
+_QUALITY = {
+    "recall": recall_at_k,
+    "ndcg": ndcg_at_k,
+    "mrr": reciprocal_rank_at_k,
+    "hit_rate": hit_rate_at_k,
+}
+_LIST_METRICS = ("diversity", "ndkl")
+"""Figures of a list's groups that are averaged over lists, and so need a column each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the columns of sums are.
+
+    In this order: the quality metrics (0 for a list without a positive), whether it has a positive;
+    diversity and NDKL (0 where undefined), whether each is defined; exposure per group, candidate
+    slots per group.
+
+    Attributes:
+        ks: The k of the quality metrics, ascending; the last is the depth of a list.
+        groups: Groups of the catalogue; no group at all if the run has no `groups`.
+        target: float64 `[num_groups]`, target shares, 0 for none.
+    """
+
+    ks: tuple[int, ...]
+    groups: Groups
+    target: np.ndarray
+
+    @classmethod
+    def of(cls, catalogue: pa.Table, config: RunConfig) -> Layout:
+        """The layout of a configuration.
+
+        Args:
+            catalogue: `group` of every item, and `frequency` for a target by merit.
+            config: The run configuration.
+        """
+        ks = tuple(sorted(config.audit.ks))
+        if config.groups is None:
+            return cls(ks, Groups((), np.zeros((len(catalogue), 0), np.float32)), np.zeros(0))
+        groups = Groups.from_labels(catalogue["group"].to_pylist())
+        target = config.fairness.target
+        chosen = catalogue["frequency"].to_numpy() if target.kind == "merit" else None
+        return cls(ks, groups, target_shares(groups, target, chosen))
+
+    @property
+    def depth(self) -> int:
+        """Ranks that count."""
+        return self.ks[-1]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the quality metrics."""
+        return tuple(f"{name}@{k}" for k in self.ks for name in _QUALITY)
+
+    @property
+    def num_sums(self) -> int:
+        """Number of columns."""
+        return sum(self._lengths) + len(self.groups.labels)
+
+    @property
+    def _lengths(self) -> list[int]:
+        """Of all parts but the last."""
+        return [len(self.metrics), 1, *[len(_LIST_METRICS)] * 2, len(self.groups.labels)]
+
+    def measure(self, rows: np.ndarray, hits: np.ndarray, num_relevant: np.ndarray) -> np.ndarray:
+        """What every list adds to the sums.
+
+        Args:
+            rows: int `[num_lists, depth]`, rows of the catalogue, best first, padded.
+            hits: bool `[num_lists, depth]`, whether the item at a rank is relevant.
+            num_relevant: int `[num_lists]`, relevant items of the list's user, listed or not.
+
+        Returns:
+            float64 `[num_lists, num_sums]`, finite.
+        """
+        quality = [
+            np.nan_to_num(metric(hits, num_relevant, k))
+            for k in self.ks
+            for metric in _QUALITY.values()
+        ]
+        kind_of_item, membership = self._kinds
+        kinds = kind_of_item[rows]
+        return np.column_stack(
+            [
+                *quality,
+                num_relevant > 0,
+                self._list_metrics(kinds, membership),
+                list_exposure(kinds, membership, dcg_weights(self.depth)),
+                list_exposure(kinds, membership, np.ones(self.depth)),
+            ]
+        )
+
+    @functools.cached_property
+    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The kind of every item, with padding at the end, and the membership of the kinds.
+
+        Items that belong to the same groups in the same parts are of one kind. Figures of groups
+        are the same for kinds as for items, and few kinds stay in the processor's cache.
+        """
+        membership = self.groups.membership
+        # A column more, for a catalogue without groups.
+        first, kind = distinct_rows([np.zeros(len(membership)), *membership.T])
+        return np.append(kind, PADDING), membership[first]
+
+    def _list_metrics(self, kinds: np.ndarray, membership: np.ndarray) -> np.ndarray:
+        """The list metrics of every list (0 where undefined) and whether each is defined."""
+        if not self.groups.labels:
+            return np.zeros((len(kinds), 2 * len(_LIST_METRICS)))
+        values = np.column_stack(
+            [
+                diversity_at_k(kinds, membership, self.target, self.depth),
+                ndkl(kinds, membership, self.target),
+            ]
+        )
+        return np.hstack([np.nan_to_num(values), ~np.isnan(values)])
+
+    def split(self, sums: np.ndarray) -> list[np.ndarray]:
+        """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
+        return np.split(sums, np.cumsum(self._lengths), axis=-1)
+
+    def statistics(self, sums: np.ndarray) -> Statistics:
+        """Returns every figure of a cell from the sums over its lists, `[..., num_sums]`."""
+        quality, positives, of_lists, defined, exposure, slots = self.split(sums)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            quality, of_lists = quality / positives, of_lists / defined
+        figures: Statistics = {
+            ("quality", name): quality[..., i] for i, name in enumerate(self.metrics)
+        }
+        if not self.groups.labels:
+            return figures
+        by_group = {
+            "candidate_share": exposure_share(slots, self.target),
+            "exposure_share": exposure_share(exposure, self.target),
+            "exposure_ratio": exposure_ratio(exposure, self.target),
+        }
+        for i, label in enumerate(self.groups.labels):
+            for name, values in by_group.items():
+                figures["groups", label, name] = values[..., i]
+        # Resamples of an extreme or a divergence lie further from the target than the sample does:
+        # near the target these intervals lean away from it and may leave the value out.
+        across_groups = {
+            "min_skew": min_skew(slots, self.target),
+            "max_skew": max_skew(slots, self.target),
+            "awrf": awrf(exposure, self.target),
+            **{name: of_lists[..., i] for i, name in enumerate(_LIST_METRICS)},
+        }
+        return figures | {("across_groups", name): v for name, v in across_groups.items()}
+
+    def counts(self, sums: np.ndarray) -> dict[tuple[str, ...], int]:
+        """Returns what the figures of a cell rest on, by the first two steps of their paths.
+
+        Those of a group rest on its candidate slots, all others on lists.
+
+        Args:
+            sums: float64 `[num_sums]`, over the cell's lists.
+        """
+        _, positives, _, defined, _, slots = self.split(sums)
+        # Diversity is defined for every list, and its count is the number of lists.
+        lists = dict.fromkeys(("min_skew", "max_skew", "awrf"), defined[0])
+        of_lists = dict(zip(_LIST_METRICS, defined, strict=True))
+        of_groups = zip(self.groups.labels, slots, strict=True)
+        counts = {
+            **{("quality", name): positives[0] for name in self.metrics},
+            **{("across_groups", name): n for name, n in (lists | of_lists).items()},
+            **{("groups", label): n for label, n in of_groups},
+        }
+        return {path: round(float(count)) for path, count in counts.items()}

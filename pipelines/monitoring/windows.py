@@ -1,0 +1,242 @@
+"""Exposure per window of event time over an unbounded stream of lists, as a Beam transform."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.coders import BytesCoder, PickleCoder
+from apache_beam.pvalue import AsSingleton
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
+from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
+from apache_beam.utils.timestamp import Duration
+from apache_beam.utils.windowed_value import PaneInfoTiming
+
+from pipelines.audit.accumulator import Accumulator
+from pipelines.audit.list_files import (
+    DEAD,
+    LIST_ID,
+    came_before,
+    dead_lists,
+    list_hashes,
+    repeats_another,
+)
+from pipelines.audit.meter import Meter
+from pipelines.audit.transforms import AddUp, MeasureLists
+from pipelines.config import RunConfig
+from pipelines.examples.arrow_ipc import from_bytes, to_bytes
+from pipelines.examples.checks import Rejections, as_seconds, is_missing
+from pipelines.examples.inputs import TIMESTAMP
+from pipelines.monitoring.alerts import Timeline, ratios
+from towers.config import USER_ID
+
+REPORTS, ALERTS = "reports", "alerts"
+"""Outputs of `MonitorExposure`, besides `list_files.DEAD`."""
+
+IDS = (USER_ID, LIST_ID)
+"""What a list is told apart by."""
+
+# State of the window and shard, and of all windows.
+_SEEN = beam.DoFn.StateParam(BagStateSpec("seen", BytesCoder()))
+_TIMELINES = beam.DoFn.StateParam(ReadModifyWriteStateSpec("timelines", PickleCoder()))
+
+_HASH = "__hash"
+_SHARDS = 8
+"""The ids of a window are kept in so many parts."""
+
+
+class MonitorExposure(beam.PTransform):
+    """Lists with the time at which they were served to a report per window, and alerts.
+
+    Its input are Arrow tables as bytes, with the columns that `Meter.measure` describes, `list_id`
+    (string) and `timestamp` (seconds, ISO 8601 or an Arrow time). The timestamp of an element is
+    at most that of its earliest list.
+
+    A window is reported when the watermark passes its end, and again, corrected, when later lists
+    come within `monitoring.allowed_lateness`: each report is of all lists so far. A list counts
+    once in its window, however often it comes with its `list_id`; whoever sends it again with
+    another time, in another window, has served it twice.
+
+    Outputs: `reports`, what `figures.audit_of_cells` describes with `window` (`start` and `end`,
+    UTC), `pane` (`number`, from 0, and `late`) and `lists`, their number; `alerts`, see
+    `docs/monitoring.md`; and `dead`, the lists that do not count, as Arrow bytes of
+    `checks.DEAD_SCHEMA`.
+
+    Args:
+        config: The run configuration.
+        meter: One element, the `Meter`.
+    """
+
+    def __init__(self, config: RunConfig, meter: beam.PCollection) -> None:
+        super().__init__()
+        self._config, self._meter = config, meter
+
+    def expand(self, tables: beam.PCollection) -> dict[str, beam.PCollection]:
+        """Returns the outputs by name."""
+        config = self._config.monitoring
+        meter = AsSingleton(self._meter)
+        divided = tables | "Divide" >> beam.ParDo(
+            DivideByWindow(config.window, self._config.seed)
+        ).with_outputs(DEAD, main="lists")
+        distinct = (
+            divided["lists"]
+            | "Windows"
+            >> beam.WindowInto(
+                FixedWindows(config.window),
+                trigger=AfterWatermark(late=AfterCount(1)),
+                accumulation_mode=AccumulationMode.ACCUMULATING,
+                allowed_lateness=Duration(seconds=config.allowed_lateness),
+            )
+            | "Each list once"
+            >> beam.ParDo(Distinct())
+            .with_input_types(tuple[int, bytes])
+            .with_outputs(DEAD, main="lists")
+        )
+        measured = distinct["lists"] | "Measure" >> beam.ParDo(MeasureLists(), meter).with_outputs(
+            DEAD, main="sums"
+        )
+        reports = (
+            measured["sums"]
+            | "Add up" >> beam.CombineGlobally(AddUp()).without_defaults()
+            | "Report" >> beam.ParDo(Report(self._config), meter)
+        )
+        alerts = (
+            reports
+            | "All windows" >> beam.WindowInto(GlobalWindows())
+            | "One timeline"
+            >> beam.Map(lambda report: (0, report)).with_output_types(tuple[int, dict[str, Any]])
+            | "Alerts" >> beam.ParDo(Alerts(self._config))
+        )
+        dead = tuple(
+            part[DEAD] | f"{name} dead letters" >> beam.WindowInto(GlobalWindows())
+            for name, part in (("Undated", divided), ("Repeated", distinct), ("Bad", measured))
+        )
+        return {
+            REPORTS: reports,
+            ALERTS: alerts,
+            DEAD: dead | "All dead letters" >> beam.Flatten(),
+        }
+
+
+class DivideByWindow(beam.DoFn):
+    """Tables to tables of a window and shard each, with the time of their earliest list.
+
+    Args:
+        window: Its length, in seconds.
+        seed: Of the lists' hashes.
+    """
+
+    def __init__(self, window: int, seed: int) -> None:
+        self._window, self._seed = window, seed
+
+    def process(self, table: bytes) -> Iterator[Any]:
+        """See the class."""
+        lists = from_bytes(table)
+        rejections = Rejections(len(lists))
+        rejections.add(is_missing(lists[LIST_ID].combine_chunks()), f"`{LIST_ID}` is empty")
+        seconds, valid = as_seconds(lists[TIMESTAMP], f"column `{TIMESTAMP}`")
+        rejections.add(
+            ~valid, f"`{TIMESTAMP}` is neither seconds since 1970 nor an ISO 8601 date or time"
+        )
+        if not rejections.ok.all():
+            yield dead_lists(rejections.dead(lists))
+            lists, seconds = lists.filter(pa.array(rejections.ok)), seconds[rejections.ok]
+        hashes = list_hashes(lists, IDS, self._seed)
+        lists = lists.append_column(_HASH, pa.array(hashes))
+        shard = (hashes % np.uint64(_SHARDS)).astype(np.int64)
+        place = seconds // self._window * _SHARDS + shard
+        for number in np.unique(place):
+            rows = np.flatnonzero(place == number)
+            part = int(shard[rows[0]]), to_bytes(lists.take(rows))
+            yield TimestampedValue(part, int(seconds[rows].min()))
+
+
+class Distinct(beam.DoFn):
+    """Tables to the lists that their window has not had yet, the first of each."""
+
+    def process(self, part: tuple[int, bytes], seen: Any = _SEEN) -> Iterator[Any]:
+        """See the class."""
+        lists = from_bytes(part[1])
+        hashes = lists[_HASH].to_numpy()
+        earlier = b"".join(seen.read())
+        again = came_before(hashes) | np.isin(hashes, np.frombuffer(earlier, np.uint64))
+        rejections = Rejections(len(lists))
+        rejections.add(again, repeats_another(IDS))
+        if again.any():
+            yield dead_lists(rejections.dead(lists))
+            lists = lists.filter(pa.array(~again))
+        if len(lists):
+            seen.add(hashes[~again].tobytes())
+            yield to_bytes(lists)
+
+
+class Report(beam.DoFn):
+    """The sums of a window's pane to its report.
+
+    Args:
+        config: The run configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+
+    def process(
+        self,
+        total: Accumulator,
+        meter: Meter,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[dict[str, Any]]:
+        """See the class."""
+        yield {
+            "window": {"start": _time(window.start), "end": _time(window.end)},
+            "pane": {"number": pane.index, "late": pane.timing == PaneInfoTiming.LATE},
+            "lists": int(total.lists[0]),
+            **meter.report(total, self._config, {}),
+        }
+
+
+class Alerts(beam.DoFn):
+    """Reports, in any order, to what changes: alerts that are raised, resolved or withdrawn.
+
+    Args:
+        config: The run configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config.monitoring
+
+    def process(
+        self,
+        report: tuple[int, dict[str, Any]],
+        timelines: Any = _TIMELINES,
+    ) -> Iterator[dict[str, Any]]:
+        """See the class."""
+        window = report[1]["window"]["start"]
+        start = int(datetime.datetime.fromisoformat(window).timestamp())
+        known = timelines.read() or {}
+        for cell, ratio in ratios(report[1], self._config).items():
+            name, value, group = cell
+            timeline = known.setdefault(cell, Timeline())
+            for at, event, withdrawn, figure in timeline.update(start, ratio, self._config):
+                yield {
+                    "event": event,
+                    "withdrawn": withdrawn,
+                    "window": {"start": _time(at), "end": _time(at + self._config.window)},
+                    "slice": name,
+                    "slice_value": value,
+                    "group": group,
+                    "exposure_ratio": dict(figure),
+                    "band": [self._config.low, self._config.high],
+                }
+        timelines.write(known)
+
+
+def _time(seconds: Any) -> str:
+    moment = datetime.datetime.fromtimestamp(float(seconds), datetime.timezone.utc)
+    return moment.isoformat()

@@ -1,0 +1,205 @@
+"""Statistics of all examples, overall and per slice and group, as a Beam pipeline.
+
+One element is a batch of 65,536 examples. Batches become sums and sketches where they are read, so
+that only these travel between workers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from fairness_losses.config import UNKNOWN
+from fairness_losses.errors import InvalidInputError
+from pipelines.beam_runner import new_pipeline, run
+from pipelines.config import RunConfig
+from pipelines.examples.checks import PARTS
+from pipelines.examples.inputs import GROUP, SLICE_PREFIX
+from pipelines.readers.tfrecord import record_batches
+from pipelines.validation.combining import Statistics
+from pipelines.validation.serving_data import METRICS, ReadServing, plan_serving
+from towers.examples import example_shards
+
+ALL_EXAMPLES = "All Examples"
+"""Name that TFDV gives to the statistics of all rows."""
+
+Division = tuple[str, tuple[str, ...]]
+"""A way to divide examples: its name, and the label features whose values it is made of."""
+
+_Batch = tuple[str, pa.RecordBatch]
+_Cell = tuple[tuple[str, str], pa.RecordBatch]
+
+
+def write_statistics(
+    config: RunConfig,
+    examples_dir: pathlib.Path,
+    out_dir: pathlib.Path,
+    pipeline_args: Sequence[str] = (),
+) -> None:
+    """Computes the statistics of examples and, if there are some, of logged requests.
+
+    Args:
+        config: The run.
+        examples_dir: What `build_examples` wrote.
+        out_dir: Where `<part>.stats.pb` and `serving.stats.pb` are written, by the workers. A part
+            without examples has no file. In it the first data set is `All Examples`; those of
+            slices and groups follow by name (`slice.gender_F`, `slice.gender × age_F × 25–44`),
+            without those of fewer users than `audit.min_users`.
+        pipeline_args: Beam's own options, such as `--runner=FlinkRunner`.
+
+    Raises:
+        InvalidInputError: A file is missing, damaged or incomplete.
+    """
+    shards = [(part, str(shard)) for part in PARTS for shard in example_shards(examples_dir, part)]
+    max_rows = config.validation.max_rows
+    per_shard = None if max_rows is None else max(1, max_rows * len(PARTS) // len(shards))
+    divided = divisions(config)
+    labels = {feature for _, features in divided for feature in features}
+    pipeline = new_pipeline(pipeline_args)
+    examples = (
+        pipeline
+        | "Shards" >> beam.Create(shards)
+        | "Spread shards" >> beam.Reshuffle()
+        | "Read examples" >> beam.ParDo(ReadExamples(per_shard))
+    )
+    cells = examples | "Divide" >> beam.ParDo(Divide(divided))
+    few = config.audit.min_users
+    of_cells = cells | "Statistics of cells" >> beam.CombinePerKey(Statistics(labels, few))
+    everything = [examples]
+    if requests := plan_serving(config):
+        everything.append(
+            pipeline
+            | "Chunks of requests" >> beam.Create(requests.chunks)
+            | "Spread chunks" >> beam.Reshuffle()
+            | "Read requests" >> beam.ParDo(ReadServing(requests))
+        )
+    of_all = (
+        everything
+        | "All data" >> beam.Flatten()
+        | "Name" >> beam.MapTuple(lambda part, batch: ((part, ALL_EXAMPLES), batch))
+        | "Statistics of all" >> beam.CombinePerKey(Statistics(labels))
+    )
+    _ = (
+        (of_all, of_cells)
+        | "All statistics" >> beam.Flatten()
+        | "Of enough users" >> beam.Filter(lambda found: found[1] is not None)
+        | "By part" >> beam.MapTuple(lambda key, found: (key[0], (key[1], found)))
+        | "Of a part" >> beam.GroupByKey()
+        | "Write" >> beam.Map(write_part, out_dir)
+    )
+    run(pipeline)
+
+
+def load_statistics(path: pathlib.Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
+    """Returns the statistics of a `.stats.pb` file by the name of their data set.
+
+    Raises:
+        InvalidInputError: The file holds no statistics.
+    """
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    try:
+        found.ParseFromString(path.read_bytes())
+    except Exception as error:  # Protocol buffers raise what they are implemented in.
+        raise InvalidInputError(f"{path}: there are no readable statistics: {error}.") from error
+    return {statistics.name: statistics for statistics in found.datasets}
+
+
+def divisions(config: RunConfig) -> list[Division]:
+    """Returns how examples are divided: by group and by every slice of the configuration."""
+    by_slice = [
+        (f"{SLICE_PREFIX}{cut.name}", tuple(SLICE_PREFIX + c for c in cut.cross or [cut.name]))
+        for cut in config.slices
+    ]
+    return [*([(GROUP, (GROUP,))] if config.groups else []), *by_slice]
+
+
+class ReadExamples(beam.DoFn):
+    """Shards to batches of their examples.
+
+    Args:
+        max_rows: Only the first so many of a shard, which are a random sample, since examples lie
+            there by a hash of user and item.
+    """
+
+    def __init__(self, max_rows: int | None) -> None:
+        self._max_rows = max_rows
+
+    def process(self, shard: tuple[str, str]) -> Iterator[_Batch]:
+        """See the class."""
+        part, path = shard
+        rows = 0
+        try:
+            for batch in record_batches(path):
+                if self._max_rows is not None:
+                    batch = batch.slice(0, self._max_rows - rows)
+                rows += batch.num_rows
+                Metrics.counter(METRICS, f"{part}_examples").inc(batch.num_rows)
+                yield part, batch
+                if rows == self._max_rows:
+                    break
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{error} Run `fairtowers examples --force`.") from error
+
+
+class Divide(beam.DoFn):
+    """Batches to those of each slice and group."""
+
+    def __init__(self, divided: Sequence[Division]) -> None:
+        self._divisions = divided
+
+    def process(self, examples: _Batch) -> Iterator[_Cell]:
+        """See the class."""
+        part, batch = examples
+        for name, features in self._divisions:
+            for value, rows in cells(batch, features):
+                yield (part, f"{name}_{value}"), rows
+
+
+def cells(batch: pa.RecordBatch, features: Sequence[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Divides examples by the values of features, joined by ` × `.
+
+    Args:
+        batch: Examples; features are list columns.
+        features: Labels. An example that does not have one is `unknown`.
+    """
+    columns = [_labels(batch, feature) for feature in features]
+    encoded = pc.binary_join_element_wise(*columns, " × ").dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
+    for value, (start, end) in zip(
+        encoded.dictionary.to_pylist(), itertools.pairwise(bounds.tolist()), strict=True
+    ):
+        yield value, pc.take(batch, pa.array(order[start:end]))
+
+
+def _labels(batch: pa.RecordBatch, feature: str) -> pa.Array:
+    if feature not in batch.schema.names:
+        return pa.array([UNKNOWN] * batch.num_rows, pa.string())
+    lists = batch[feature]
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    first = pa.array(np.cumsum(lengths) - lengths, mask=lengths == 0)
+    return pc.fill_null(lists.flatten().take(first).cast(pa.string()), UNKNOWN)
+
+
+def write_part(part: tuple[str, Iterable[tuple[str, bytes]]], out_dir: pathlib.Path) -> None:
+    """Writes the statistics of a part, those of all its examples first."""
+    statistics = dict(part[1])
+    whole = statistics_pb2.DatasetFeatureStatisticsList()
+    for name in sorted(statistics, key=lambda name: (name != ALL_EXAMPLES, name)):
+        dataset = whole.datasets.add()
+        dataset.ParseFromString(statistics[name])
+        dataset.name = name
+    path = out_dir / f"{part[0]}.stats.pb"
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_bytes(whole.SerializeToString())
+    temporary.replace(path)
