@@ -92,6 +92,11 @@ def _ids(letter: str, count: int) -> np.ndarray:
 
 def ours(source: pathlib.Path, out: pathlib.Path) -> None:
     """The examples stage of a run."""
+    build_examples(RunConfig.model_validate(configuration(source)), None, out)
+
+
+def configuration(source: pathlib.Path) -> dict[str, Any]:
+    """The settings of a run on the tables of `write_tables`."""
     features = {
         tower: [
             {"kind": "id", "column": f"{side}_id"},
@@ -108,8 +113,7 @@ def ours(source: pathlib.Path, out: pathlib.Path) -> None:
         "users": {"path": str(source / "users.parquet"), "id": "user_id"},
         "items": {"path": str(source / "items.parquet"), "id": "item_id"},
     }
-    config = {"name": "benchmark", "data": data, "features": features}
-    build_examples(RunConfig.model_validate(config), None, out)
+    return {"name": "benchmark", "data": data, "features": features}
 
 
 def without_beam(source: pathlib.Path, out: pathlib.Path) -> None:
