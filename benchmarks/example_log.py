@@ -44,6 +44,13 @@ def _ids(letter: str, count: int) -> np.ndarray:
 
 def build(source: pathlib.Path, out: pathlib.Path, max_broadcast_mb: float = 256) -> None:
     """The examples stage of a run."""
+    config = configuration(source)
+    config["data"]["max_broadcast_mb"] = max_broadcast_mb
+    build_examples(RunConfig.model_validate(config), None, out)
+
+
+def configuration(source: pathlib.Path) -> dict[str, Any]:
+    """The settings of a run on the tables of `write_tables`."""
     features = {
         tower: [
             {"kind": "id", "column": f"{side}_id"},
@@ -59,7 +66,5 @@ def build(source: pathlib.Path, out: pathlib.Path, max_broadcast_mb: float = 256
         "interactions": {"path": str(source / "interactions.parquet"), "timestamp": "timestamp"},
         "users": {"path": str(source / "users.parquet"), "id": "user_id"},
         "items": {"path": str(source / "items.parquet"), "id": "item_id"},
-        "max_broadcast_mb": max_broadcast_mb,
     }
-    config = {"name": "benchmark", "data": data, "features": features}
-    build_examples(RunConfig.model_validate(config), None, out)
+    return {"name": "benchmark", "data": data, "features": features}

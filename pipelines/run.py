@@ -135,20 +135,30 @@ class Run:
         settings: list[object] = [config.validation, contract, config.audit.min_users]
         if config.validation.schema_path:
             settings.append(files_fingerprint([pathlib.Path(config.validation.schema_path)]))
+        if config.validation.serving_path:
+            from pipelines.readers.files import find_files
+
+            requests = find_files(config.validation.serving_path, "validation.serving_path")
+            settings.append(files_fingerprint([pathlib.Path(file) for file in requests]))
 
         def write(out: pathlib.Path) -> dict[str, Any]:
-            from pipelines.validation.validate import AnomaliesError, validate_examples
+            from pipelines.validation.validate import RESULTS, AnomaliesError, validate_examples
 
             record = self.directory.record("schema")
             same = record is not None and record.result.get("contract") == contract
             previous = schema if same and schema.is_file() else None
-            found = self.directory.root / "anomalies.json"
-            found.unlink(missing_ok=True)
+            root = self.directory.root
+            for name in RESULTS:
+                (root / name).unlink(missing_ok=True)
             try:
-                summary = validate_examples(config, self._path("examples"), out, previous)
-            except AnomaliesError:
-                shutil.copy(out / "anomalies.json", found)
-                raise
+                summary = validate_examples(
+                    config, self._path("examples"), out, previous, self._beam_args
+                )
+            except AnomaliesError as error:
+                for name in RESULTS:
+                    shutil.copy(out / name, root / name)
+                page = root / "validation.html"
+                raise AnomaliesError(f"{error}\nAll that was found: {page}") from error
             return {"contract": contract, **summary}
 
         self._build("schema", settings, ["examples"], write)

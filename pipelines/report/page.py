@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
 from fairness_losses.browsing import dcg_weights
 from pipelines.report import leakage, wording
 from pipelines.report.plots import Estimate, Row, dot_plot, span
 from pipelines.report.tables import Column, Line, main_columns, more_measures, slice_lines
+from pipelines.report.templates import templates
 from pipelines.report.wording import find
 
 _RATIO_AXIS = "exposure ratio (1 = target)"
@@ -26,13 +25,7 @@ def render(report: Mapping[str, Any]) -> str:
     Args:
         report: What `build_report` returned.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     everyone = Line("all users", *wording.overall_cells(report))
     slices = dict(slice_lines(report))
     columns = main_columns(report)

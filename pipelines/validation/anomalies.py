@@ -22,17 +22,22 @@ class Kind:
     """A kind of anomaly.
 
     Attributes:
-        problem: What it says about the examples; `{schema}` is replaced by that of the schema.
+        problem: What it says about the examples.
         remedy: What to do.
     """
 
     problem: str
     remedy: str
 
+    @property
+    def headline(self) -> str:
+        """The problem as the beginning of a sentence."""
+        return self.problem[0].upper() + self.problem[1:]
+
 
 KINDS = {
     "schema": Kind(
-        "the examples do not fulfil the schema{schema}",
+        "the examples do not fulfil the schema",
         "Correct the data; or, if they are meant to be so, change the schema and give it as "
         "`validation.schema_path`, or remove it to have one inferred again.",
     ),
@@ -70,7 +75,7 @@ def raise_if_any(found: Mapping[str, Sequence[Anomaly]], schema: str) -> None:
         AnomaliesError: There is an anomaly.
     """
     said = [
-        f"{kind.problem.format(schema=f' {schema}' if schema else '')}:\n"
+        f"{kind.problem}{f' {schema}' if name == 'schema' and schema else ''}:\n"
         f"{_table(found[name])}\n{kind.remedy}"
         for name, kind in KINDS.items()
         if found[name]

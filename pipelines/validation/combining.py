@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -22,6 +23,9 @@ from towers.config import USER_ID
 _STATED = "stated"
 """Name of the custom statistic with the number of examples that state a feature's value."""
 
+_ANYBODY = ""
+"""Where users without a label are by its name, all users are by this."""
+
 
 @dataclasses.dataclass
 class Summary:
@@ -29,11 +33,12 @@ class Summary:
 
     Attributes:
         partial: An accumulator per generator.
-        users: Distinct users, but not more than matter.
+        users: Distinct users, and by label those with an example without it; but not more than
+            matter.
     """
 
     partial: list[Any]
-    users: set[bytes]
+    users: dict[str, set[bytes]]
 
 
 class Statistics(beam.CombineFn):
@@ -43,12 +48,15 @@ class Statistics(beam.CombineFn):
     values are sketches, and the memory of all does not grow with the examples.
 
     Args:
-        labels: Features for which `unknown` is no value.
+        labels: Features for which `unknown` is no value. How many examples do not state one is
+            left out where these are of too few users.
         min_users: Fewer distinct users are too few.
+        of_anybody: Whether there are statistics although the users are too few.
     """
 
-    def __init__(self, labels: Collection[str], min_users: int = 0) -> None:
+    def __init__(self, labels: Collection[str], min_users: int, of_anybody: bool = False) -> None:
         self._labels, self._min_users = frozenset(labels), min_users
+        self._of_anybody = of_anybody
         self._generators: list[Any] = []
 
     def setup(self) -> None:
@@ -58,7 +66,8 @@ class Statistics(beam.CombineFn):
 
     def create_accumulator(self) -> Summary:
         """Returns what is known of no examples."""
-        return Summary([g.create_accumulator() for g in self._generators], set())
+        users: dict[str, set[bytes]] = {name: set() for name in (_ANYBODY, *self._labels)}
+        return Summary([g.create_accumulator() for g in self._generators], users)
 
     def add_input(self, summary: Summary, batch: pa.RecordBatch) -> Summary:
         """Adds examples; their features are list columns."""
@@ -66,9 +75,14 @@ class Statistics(beam.CombineFn):
             generator.add_input(partial, batch)
             for generator, partial in zip(self._generators, summary.partial, strict=True)
         ]
-        if len(summary.users) < self._min_users:
-            users = pc.list_flatten(batch[USER_ID]).unique()
-            self._add_users(summary, users.to_pylist())
+        names = batch.schema.names
+        for label, users in summary.users.items():
+            if len(users) >= self._min_users or USER_ID not in names:
+                continue
+            ids = first_values(batch[USER_ID])
+            if label in names:
+                ids = ids.filter(pa.array(~stated(batch[label], UNKNOWN)))
+            self._add_users(users, ids.unique().to_pylist())
         return summary
 
     def merge_accumulators(self, summaries: Iterable[Summary]) -> Summary:
@@ -81,7 +95,8 @@ class Statistics(beam.CombineFn):
                     self._generators, whole.partial, summary.partial, strict=True
                 )
             ]
-            self._add_users(whole, summary.users)
+            for label, users in summary.users.items():
+                self._add_users(whole.users[label], users)
         return whole
 
     def compact(self, summary: Summary) -> Summary:
@@ -94,17 +109,18 @@ class Statistics(beam.CombineFn):
 
     def extract_output(self, summary: Summary) -> bytes | None:
         """Returns a serialized `DatasetFeatureStatistics`, or None."""
-        if len(summary.users) < self._min_users:
+        few = {label for label, users in summary.users.items() if len(users) < self._min_users}
+        if _ANYBODY in few and not self._of_anybody:
             return None
-        found = stats_impl.extract_statistics_output(summary.partial, self._generators)
-        return found.datasets[0].SerializeToString()
+        found = stats_impl.extract_statistics_output(summary.partial, self._generators).datasets[0]
+        for feature in found.features:
+            if feature.path.step[0] in few and missing(found)[feature.path.step[0]]:
+                del feature.custom_stats[:]
+        return found.SerializeToString()
 
-    def _add_users(self, summary: Summary, users: Iterable[bytes]) -> None:
+    def _add_users(self, users: set[bytes], more: Iterable[bytes]) -> None:
         """Whether there are `min_users` is certain, although not more of them are remembered."""
-        for user in users:
-            if len(summary.users) >= self._min_users:
-                return
-            summary.users.add(user)
+        users.update(itertools.islice(more, self._min_users))
 
 
 class _Stated(stats_generator.CombinerFeatureStatsGenerator):
@@ -133,6 +149,12 @@ class _Stated(stats_generator.CombinerFeatureStatsGenerator):
         return found
 
 
+def first_values(lists: pa.Array) -> pa.Array:
+    """Returns the first value of every list, null of an empty one or null."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return lists.flatten().take(pa.array(np.cumsum(lengths) - lengths, mask=lengths == 0))
+
+
 def stated(lists: pa.Array, nothing: str) -> np.ndarray:
     """Returns bool `[num_rows]`, true where a list has a value.
 
@@ -152,11 +174,11 @@ def stated(lists: pa.Array, nothing: str) -> np.ndarray:
     return found
 
 
-def missing(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[str, int]:
-    """Returns how many examples have no value, by feature."""
-    return {
-        feature.path.step[0]: statistics.num_examples - int(custom.num)
-        for feature in statistics.features
-        for custom in feature.custom_stats
-        if custom.name == _STATED
-    }
+def missing(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[str, int | None]:
+    """Returns how many examples have no value, by feature; None where they are of too few users."""
+    found: dict[str, int | None] = {}
+    for feature in statistics.features:
+        counts = [int(c.num) for c in feature.custom_stats if c.name == _STATED]
+        name = feature.path.step[0]
+        found[name] = statistics.num_examples - counts[0] if counts else None
+    return found

@@ -10,6 +10,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from pipelines.config import RunConfig
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.validation.contract import free_features, is_label
+from pipelines.validation.serving_data import SERVING
 from towers.config import HistoryFeature
 
 IN_TRAINING, IN_SERVING = "TRAINING", "SERVING"
@@ -75,6 +76,21 @@ def distances(found: anomalies_pb2.Anomalies, part: str) -> Iterator[dict[str, A
                 "distance": round(measured.value, 6),
                 "limit": measured.threshold if measured.threshold < _ANY_DISTANCE else None,
             }
+
+
+def too_far(each: dict[str, Any], value: str) -> str:
+    """Says in words that a distance is beyond its limit.
+
+    Args:
+        each: What `distances` yielded.
+        value: Whose share differs most; empty for numbers, and where it may not be told.
+    """
+    to = "the training examples" if each["part"] == SERVING else "the last run"
+    of_value = f", of {value}" if value else ""
+    return (
+        f"{each['measure'][0].upper()}{each['measure'][1:]} from {to} is {each['distance']:.3f}{of_value}; the limit is "
+        f"{each['limit']:g}"
+    )
 
 
 def _limit(

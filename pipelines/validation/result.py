@@ -11,14 +11,13 @@ from typing import Any, TypeAlias
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from fairness_losses.config import UNKNOWN
 from pipelines.config import RunConfig
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX
 from pipelines.validation.anomalies import Anomaly
 from pipelines.validation.combining import missing
 from pipelines.validation.contract import is_label
 from pipelines.validation.feature_statistics import describe, describe_in_slice
-from pipelines.validation.statistics import ALL_EXAMPLES
+from pipelines.validation.statistics import ALL_EXAMPLES, divisions
 
 SCHEMA_VERSION = 1
 """Of `validation.json`; it changes when a key is renamed or removed."""
@@ -92,7 +91,7 @@ def build_result(
         "drift": findings.drift,
         "skew": findings.skew,
         "coverage": _coverage(findings, config),
-        "missing_labels": _missing_labels(findings),
+        "missing_labels": _missing_labels(findings, config),
         "features": {
             name: describe(name, everything, findings.schema, config)
             for name in sorted(
@@ -142,26 +141,19 @@ def _share(cell: Mapping[str, Any], cells: Mapping[str, Any]) -> float:
     return round(_examples(cell) / max(sum(map(_examples, cells.values())), 1), 6)
 
 
-def _missing_labels(findings: Findings) -> list[dict[str, Any]]:
+def _missing_labels(findings: Findings, config: RunConfig) -> list[dict[str, Any]]:
     """Training examples whose group or slice nobody stated: of all, and in every group and slice.
 
-    In slices and groups the number is withheld (None) where the users without the label are so few
-    that they are no slice of their own.
+    A number is None where the examples without the label are of too few users.
     """
-    train = findings.statistics["train"]
-    labels = [name for name in missing(train[ALL_EXAMPLES]) if is_label(name)]
-
-    def counts(dataset: Dataset, division: str) -> dict[str, int | None]:
-        found = missing(dataset)
-        withheld = {
-            label
-            for label in labels
-            if division and found[label] and f"{label}_{UNKNOWN}" not in train
-        }
-        return {label: None if label in withheld else found[label] for label in labels}
-
+    features = dict.fromkeys(f for _, features in divisions(config) for f in features)
     return [
-        {"division": division, "value": value, "missing": counts(dataset, division)}
+        {
+            "division": division,
+            "value": value,
+            "examples": dataset.num_examples,
+            "missing": {label: missing(dataset)[label] for label in features},
+        }
         for division, value, dataset in _named(findings)
         if dataset is not None
     ]

@@ -11,7 +11,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from pipelines.config import RunConfig
 from pipelines.examples.inputs import GROUP
 from pipelines.validation.anomalies import Anomaly
-from pipelines.validation.comparators import IN_SERVING, IN_TRAINING
+from pipelines.validation.comparators import IN_SERVING, IN_TRAINING, distances, too_far
 from pipelines.validation.contract import is_sensitive, is_tagged, known_values
 from pipelines.validation.serving_data import SERVING
 
@@ -71,17 +71,20 @@ def described(
     Returns:
         Anomalies of the data themselves, and those of their distance from others.
     """
+    measured = {each["feature"]: each for each in distances(found, part)}
     broken: list[Anomaly] = []
     distant: list[Anomaly] = []
     for name, info in sorted(found.anomaly_info.items()):
         feature = info.path.step[0] if info.path.step else name
         hidden = is_sensitive(feature, config) or is_tagged(feature, schema)
         for reason in info.reason:
-            more = f": {reason.description}"
-            if hidden:
-                more = _count_unknown(statistics, feature, schema)
-            problem = f"{reason.short_description}{more}".strip()
-            to = distant if reason.type in _DISTANCES else broken
+            if reason.type in _DISTANCES:
+                value = "" if hidden else _furthest_value(reason.description)
+                problem, to = too_far(measured[feature], value), distant
+            else:
+                count = _count_unknown(statistics, feature, schema)
+                more = count if hidden else f": {reason.description}"
+                problem, to = f"{reason.short_description}{more}", broken
             to.append({"feature": feature, "part": part, "problem": problem})
     if found.HasField("dataset_anomaly_info"):
         description = found.dataset_anomaly_info.description
@@ -107,6 +110,11 @@ def new_labels(
             part = "catalogue" if feature == GROUP else "users"
             problem = f"Unexpected string values: {_count_values(len(new))}"
             yield {"feature": feature, "part": part, "problem": problem}
+
+
+def _furthest_value(description: str) -> str:
+    """The value whose share differs most, which TFDV names for strings."""
+    return description.partition("maximum difference is: ")[2]
 
 
 def _count_unknown(statistics: Dataset, feature: str, schema: schema_pb2.Schema) -> str:

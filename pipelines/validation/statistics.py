@@ -25,7 +25,7 @@ from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX
 from pipelines.readers.tfrecord import record_batches
-from pipelines.validation.combining import Statistics
+from pipelines.validation.combining import Statistics, first_values
 from pipelines.validation.serving_data import METRICS, ReadServing, plan_serving
 from towers.examples import example_shards
 
@@ -86,7 +86,7 @@ def write_statistics(
         everything
         | "All data" >> beam.Flatten()
         | "Name" >> beam.MapTuple(lambda part, batch: ((part, ALL_EXAMPLES), batch))
-        | "Statistics of all" >> beam.CombinePerKey(Statistics(labels))
+        | "Statistics of all" >> beam.CombinePerKey(Statistics(labels, few, of_anybody=True))
     )
     _ = (
         (of_all, of_cells)
@@ -185,10 +185,7 @@ def cells(batch: pa.RecordBatch, features: Sequence[str]) -> Iterator[tuple[str,
 def _labels(batch: pa.RecordBatch, feature: str) -> pa.Array:
     if feature not in batch.schema.names:
         return pa.array([UNKNOWN] * batch.num_rows, pa.string())
-    lists = batch[feature]
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    first = pa.array(np.cumsum(lengths) - lengths, mask=lengths == 0)
-    return pc.fill_null(lists.flatten().take(first).cast(pa.string()), UNKNOWN)
+    return pc.fill_null(first_values(batch[feature]).cast(pa.string()), UNKNOWN)
 
 
 def write_part(part: tuple[str, Iterable[tuple[str, bytes]]], out_dir: pathlib.Path) -> None:
