@@ -56,7 +56,9 @@ def audit_files(
     """
     pipeline = new_pipeline(pipeline_args)
     meter = (
-        pipeline | "Sources" >> beam.Create([(examples, positives)]) | beam.Map(load_meter, config)
+        pipeline
+        | "Sources" >> beam.Create([(examples, positives)])
+        | beam.Map(load_meter, config, config.audit.bootstrap_samples)
     )
     # What is read twice is the plan of the files, never the lists.
     read = (

@@ -1,0 +1,122 @@
+"""`fairtowers audit-lists` and `fairtowers watch`, as a person calls them."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import fake_audit
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipelines import cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "name": "commands",
+    "data": {"interactions": {"path": "log.csv"}, "items": {"path": "i.csv", "id": "i"}},
+    "groups": {"columns": ["director_gender"]},
+    "audit": {"ks": [10], "bootstrap_samples": 100},
+    "monitoring": {"window": 60, "max_delay": 0, "bootstrap_samples": 100},
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory whose examples are there, a configuration, and lists of 60 users."""
+    tables = fake_audit.world(num_users=60, num_items=50, depth=10)
+    examples = tmp_path / "run" / "examples"
+    examples.mkdir(parents=True)
+    for name in ("catalogue", "users"):
+        pq.write_table(tables[name], examples / f"{name}.parquet")
+    record = {"stage": "examples", "fingerprint": "x", "inputs": {}, "result": {}, "seconds": 0.0}
+    (examples / "stage.json").write_text(json.dumps({**record, "versions": {}}))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(SETTINGS))
+    lists = tables["before"].append_column("list_id", pa.array([f"l{i}" for i in range(60)]))
+    return tmp_path, lists.append_column(
+        "timestamp", pa.array([1_700_000_040 + i for i in range(60)])
+    )
+
+
+def command(name: str, folder: pathlib.Path, *more: str) -> list[str]:
+    common = ["-c", str(folder / "run.yaml"), "-o", str(folder / "run")]
+    return [name, *common, "--lists", str(folder / "lists" / "*.parquet"), *more]
+
+
+def arrive(folder: pathlib.Path, name: str, lists: pa.Table) -> None:
+    (folder / "lists").mkdir(exist_ok=True)
+    pq.write_table(lists, folder / "lists" / f".{name}")
+    (folder / "lists" / f".{name}").rename(folder / "lists" / f"{name}.parquet")
+
+
+def test_an_audit_of_lists_is_skipped_until_a_file_comes(run):
+    folder, lists = run
+    arrive(folder, "1", lists.slice(0, 30))
+    arguments = command("audit-lists", folder, "--name", "monday")
+    first, again = (CliRunner().invoke(cli.app, arguments) for _ in range(2))
+    assert first.exit_code == 0, first.output
+    assert "audits/monday" in first.output
+    assert "up to date" in again.output
+    report = folder / "run" / "audits" / "monday" / "report.json"
+    assert json.loads(report.read_text())["overall"]["users"] == 30
+    arrive(folder, "2", lists.slice(30))
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    assert json.loads(report.read_text())["overall"]["users"] == 60
+
+
+def test_without_examples_the_command_that_makes_them_is_named(run):
+    folder, _ = run
+    (folder / "run" / "examples" / "stage.json").unlink()
+    for name in ("audit-lists", "watch"):
+        error = CliRunner().invoke(cli.app, command(name, folder)).exception
+        assert "Run `fairtowers examples` first." in str(error)
+
+
+def test_a_group_that_is_not_there_cannot_be_watched(run):
+    folder, _ = run
+    changed = {**SETTINGS, "monitoring": {"groups": ["femal"]}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(changed))
+    error = CliRunner().invoke(cli.app, command("watch", folder)).exception
+    assert "`monitoring.groups` names `femal`, which is no group with a target" in str(error)
+    assert "female" in str(error)
+
+
+def test_a_watch_ends_when_it_is_terminated_and_reports_what_is_open(run):
+    folder, lists = run
+    arrive(folder, "1", lists)
+    watched = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "pipelines.cli", *command("watch", folder)],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        log, end = folder / "run" / "monitoring" / "files.jsonl", time.monotonic() + 90
+        while not (log.is_file() and log.read_text()):
+            assert watched.poll() is None, watched.communicate()
+            assert time.monotonic() < end, "the file was not read"
+            time.sleep(0.05)
+        watched.send_signal(signal.SIGTERM)
+        output, errors = watched.communicate(timeout=60)
+    finally:
+        watched.kill()
+    assert watched.returncode == 0, errors
+    assert "60 lists read, 60 in windows, 0 left out" in output
+    (report,) = (folder / "run" / "monitoring" / "windows").glob("[0-9]*.json")
+    assert json.loads(report.read_text())["overall"]["users"] == 60
+
+
+def test_a_watch_ends_when_nothing_comes(run):
+    folder, lists = run
+    arrive(folder, "1", lists)
+    result = CliRunner().invoke(cli.app, command("watch", folder, "--idle", "1"))
+    assert result.exit_code == 0, result.output
+    assert "60 lists read" in result.output
