@@ -85,11 +85,11 @@ def too_far(each: dict[str, Any], value: str) -> str:
         each: What `distances` yielded.
         value: Whose share differs most; empty for numbers, and where it may not be told.
     """
+    measure = each["measure"][0].upper() + each["measure"][1:]
     to = "the training examples" if each["part"] == SERVING else "the last run"
     of_value = f", of {value}" if value else ""
     return (
-        f"{each['measure'][0].upper()}{each['measure'][1:]} from {to} is {each['distance']:.3f}{of_value}; the limit is "
-        f"{each['limit']:g}"
+        f"{measure} from {to} is {each['distance']:.3f}{of_value}; the limit is {each['limit']:g}"
     )
 
 

@@ -24,7 +24,7 @@ def render(result: Mapping[str, Any]) -> str:
         result: What `build_result` returned.
     """
     template = templates(pathlib.Path(__file__).parent).get_template("validation.html.j2")
-    return template.render(
+    page = template.render(
         result=result,
         headline=sentences.headline(result),
         problems=list(sentences.problems(result)),
@@ -42,6 +42,7 @@ def render(result: Mapping[str, Any]) -> str:
         compared=_compared(result),
         by_division=_by_division,
     )
+    return page.lstrip()
 
 
 def _of_kind(result: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:

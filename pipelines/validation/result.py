@@ -15,7 +15,7 @@ from pipelines.config import RunConfig
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX
 from pipelines.validation.anomalies import Anomaly
 from pipelines.validation.combining import missing
-from pipelines.validation.contract import is_label
+from pipelines.validation.contract import is_label, known_values
 from pipelines.validation.feature_statistics import describe, describe_in_slice
 from pipelines.validation.statistics import ALL_EXAMPLES, divisions
 
@@ -175,11 +175,12 @@ def _slices(findings: Findings, config: RunConfig) -> list[dict[str, Any]]:
 
 def _named(findings: Findings) -> Iterator[tuple[str, str, Dataset | None]]:
     """Division, value and statistics; all examples first, None where users are too few."""
-    train = findings.statistics["train"]
+    train, known = findings.statistics["train"], known_values(findings.schema, GROUP)
     yield "", "", train[ALL_EXAMPLES]
     for key, dataset in train.items():
-        if key.startswith(f"{GROUP}_"):
-            yield GROUP, key.removeprefix(f"{GROUP}_"), dataset
+        group = key.removeprefix(f"{GROUP}_")
+        if group != key and (known is None or group in known):
+            yield GROUP, group, dataset
     for name, cells in findings.positives.items():
         for value in cells:
             yield name, value, train.get(f"{SLICE_PREFIX}{name}_{value}")

@@ -41,10 +41,18 @@ def check_requests(requests: Dataset, schema: schema_pb2.Schema) -> anomalies_pb
 def check_skew(
     train: Dataset, requests: Dataset, schema: schema_pb2.Schema
 ) -> anomalies_pb2.Anomalies:
-    """Compares distributions of features in training and in requests."""
+    """Compares distributions of features in training and in requests that have a value."""
+    there = Dataset()
+    there.CopyFrom(requests)
+    del there.features[:]
+    there.features.extend(f for f in requests.features if _common(f).tot_num_values)
     return tfdv.validate_statistics(
-        as_list(train), schema, IN_TRAINING, serving_statistics=as_list(requests)
+        as_list(train), schema, IN_TRAINING, serving_statistics=as_list(there)
     )
+
+
+def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
+    return getattr(feature, feature.WhichOneof("stats")).common_stats
 
 
 def as_list(statistics: Dataset) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -19,7 +19,13 @@ from pipelines.validation.anomalies import KINDS, AnomaliesError, Anomaly, raise
 from pipelines.validation.combining import missing
 from pipelines.validation.comparators import distances, with_comparators
 from pipelines.validation.contract import infer_schema, load_schema
-from pipelines.validation.coverage import POSITIVES, read_positives, short_of_positives, shown
+from pipelines.validation.coverage import (
+    POSITIVES,
+    read_positives,
+    short_of_positives,
+    shown,
+    with_known_labels,
+)
 from pipelines.validation.drift import changed_shares
 from pipelines.validation.page import render
 from pipelines.validation.result import Findings, build_result
@@ -87,7 +93,9 @@ def validate_examples(
     earlier = previous_schema.parent if previous_schema else None
     findings = Findings(
         statistics=statistics,
-        positives=read_positives(examples_dir / POSITIVES),
+        positives=with_known_labels(
+            read_positives(examples_dir / POSITIVES), schema, config.slices
+        ),
         earlier=_load_all(earlier) if earlier else {},
         earlier_positives=_earlier_positives(earlier),
         schema=schema,

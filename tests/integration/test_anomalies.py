@@ -1,9 +1,12 @@
 """Data that broke its schema stop the run with exit code 3, and nobody's attributes are told."""
 
+import json
 import pathlib
 
 import pytest
 from own_files import REGIONS, write_config, write_shop
+
+from pipelines.validation.validate import RESULTS
 
 NEW_LABEL, NEW_REGION = "Sole traders", "east"
 
@@ -47,6 +50,14 @@ def test_a_new_group_and_a_new_slice_stop_the_run(tmp_path, main, config):
     assert (out / "schema" / "schema.pbtxt").read_bytes() == schema
     assert (out / "schema" / "stage.json").read_bytes() == record
 
+    # What was found can be read although the stage is not complete.
+    page = (out / "validation.html").read_text(encoding="utf-8")
+    assert f"All that was found: {out}/validation.html" in errors
+    assert "The run was stopped" in page
+    assert not json.loads((out / "validation.json").read_text(encoding="utf-8"))["passed"]
+    assert NEW_LABEL not in page
+    assert NEW_REGION not in page
+
     # No detour: the schema that is there is that of other examples.
     code, _, errors = main("train", config, out)
     assert code == 2
@@ -73,7 +84,31 @@ def test_the_run_goes_on_once_the_data_are_right_again(tmp_path, main, config):
     assert main("validate", config, out)[0] == 3
     products.write_text(good, encoding="utf-8")
     assert main("examples", config, out)[0] == 0
+    assert (out / "validation.html").is_file()
     assert main("validate", config, out)[0] == 0
+    assert not [out / name for name in RESULTS if (out / name).exists()]
+    assert "Passed" in (out / "schema" / "validation.html").read_text(encoding="utf-8")
+
+
+def test_new_requests_are_validated_and_skew_ends_the_run_with_3(tmp_path, main, config):
+    """Requests name the members; a region is none of their features."""
+    out = tmp_path / "run"
+    requests = tmp_path / "requests.jsonl"
+    write_config(tmp_path, validation={"serving_path": "requests.jsonl"})
+    requests.write_text('{"user_id": "001"}\n')
+    assert main("validate", config, out)[0] == 0
+    assert "up to date" in main("validate", config, out)[1]
+    requests.write_text('{"user_id": "001", "region": "north"}\n')
+    code, _, errors = main("validate", config, out)
+    assert code == 3
+    assert "region   serving  New column" in errors
+    assert "north" not in errors
+
+
+def test_options_of_beam_reach_the_validation(tmp_path, main, config):
+    code, _, errors = main("validate", config, tmp_path / "run", "--force", "--beam=--runner=Dask")
+    assert code == 2
+    assert "DaskRunner mixes up the outputs" in errors
 
 
 def test_a_new_group_is_accepted_once_the_old_schema_is_removed(tmp_path, main, config):

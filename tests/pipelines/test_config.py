@@ -232,6 +232,15 @@ def test_a_sensitive_column_is_no_feature_unless_that_is_said_in_so_many_words(
             "say, or set `fairness.weight: 0`.",
         ),
         (
+            {"validation": {"max_skew": 0.1}},
+            "`validation.max_skew` needs `validation.serving_path`: give both.",
+        ),
+        (
+            {"validation": {"serving_path": "a"}, "features": {"query": [{"kind": "history"}]}},
+            "`validation.serving_path` needs a feature in `features.query` that examples have, "
+            "too; a history is in none. Remove the setting.",
+        ),
+        (
             {"serving": {"k": 50}},
             "`audit.ks` goes to 100 but `serving.k` is 50: raise `serving.k` or audit fewer.",
         ),
@@ -309,10 +318,13 @@ def test_a_configuration_is_the_same_from_wherever_it_is_read(tmp_path, monkeypa
     assert load_config("run.yaml") == load_config(path)
 
 
-def test_a_curated_schema_is_relative_to_the_yaml(tmp_path):
-    raw = {**SYNTHETIC, "validation": {"schema_path": "schema.pbtxt"}}
+def test_a_curated_schema_and_requests_are_relative_to_the_yaml(tmp_path):
+    raw = {**SYNTHETIC, "validation": {"schema_path": "s.pbtxt", "serving_path": "log/*.jsonl"}}
     config = load_config(_write(tmp_path, raw))
-    assert config.validation.schema_path == str(tmp_path / "schema.pbtxt")
+    assert config.validation.schema_path == str(tmp_path / "s.pbtxt")
+    assert config.validation.serving_path == str(tmp_path / "log/*.jsonl")
+    raw["validation"]["serving_path"] = "gs://bucket/*.jsonl"
+    assert load_config(_write(tmp_path, raw)).validation.serving_path == "gs://bucket/*.jsonl"
 
 
 def test_fingerprints_are_the_same_in_every_process(tmp_path):

@@ -9,9 +9,10 @@ import tensorflow_data_validation as tfdv
 from small_log import build, config, write_files
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.config import SliceConfig
+from pipelines.validation.coverage import NOT_KNOWN, short_of_positives, with_known_labels
 from pipelines.validation.validate import (
     AnomaliesError,
-    short_of_positives,
     validate_examples,
 )
 
@@ -259,3 +260,27 @@ def test_incomplete_or_damaged_examples_are_refused(first, tmp_path):
     (examples.parent / "schema").rmdir()
     with pytest.raises(InvalidInputError, match="0 of 1 files of test examples are there"):
         _validate(run, examples)
+
+
+def test_labels_that_the_schema_does_not_know_are_counted_under_one_name(first):
+    schema = tfdv.load_schema_text(str(first[2] / "schema.pbtxt"))
+
+    def cells(**users: int) -> dict:
+        return {
+            value: {"users": n, "positives": {"women": n, "somebody": 2 * n, "else": n}}
+            for value, n in users.items()
+        }
+
+    slices = [SliceConfig(column="gender"), SliceConfig(cross=["gender", "age"])]
+    crossed = cells(**{"F × 0–24": 1, "who × 0–24": 2, "F × when": 3, "F": 4})
+    positives = {"gender": cells(F=3, who=1, what=2), "gender × age": crossed}
+    assert with_known_labels(positives, schema, slices) == {
+        "gender": {
+            "F": {"users": 3, "positives": {"women": 3, NOT_KNOWN: 9}},
+            NOT_KNOWN: {"users": 3, "positives": {"women": 3, NOT_KNOWN: 9}},
+        },
+        "gender × age": {
+            "F × 0–24": {"users": 1, "positives": {"women": 1, NOT_KNOWN: 3}},
+            NOT_KNOWN: {"users": 9, "positives": {"women": 9, NOT_KNOWN: 27}},
+        },
+    }
