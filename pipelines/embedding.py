@@ -56,6 +56,9 @@ def embed_catalogue(
         | "Write vectors" >> beam.Map(_write_rows, path)
     )
     run(pipeline)
+    # What a worker in this process shared last, it keeps until it shares something else; but
+    # TensorFlow's models should be gone before the interpreter is.
+    Shared().acquire(set)
     items = pq.read_table(catalogue, columns=[ITEM_ID, GROUP])
     pq.write_table(items, out_dir / "items.parquet")
     return {"items": starts[-1], "dim": dim}
