@@ -6,6 +6,7 @@ DATA ?= ../shared/data
 PROTOCOL ?= ../shared/bench/ml1m_protocol.py
 
 VENV := .venv
+FLINK := .flink
 BIN := $(VENV)/bin
 # uv installs in seconds what pip installs in minutes. Where only pip knows the package index, pip
 # does it.
@@ -15,7 +16,7 @@ INSTALL = install() { \
 }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test demo test test-fast lint format bench constraints clean
+.PHONY: help install install-test demo test test-fast flink-test lint format bench constraints clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
@@ -28,11 +29,14 @@ demo: install ## Run the main job on the embedded data and print where the repor
 	$(BIN)/fairtowers run --config configs/synthetic.yaml --out $(OUT)
 
 test: install-test ## Run all tests and the notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/flink tests
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
 test-fast: install-test ## Run the tests that take less than ten seconds each
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/flink -m "not slow" tests
+
+flink-test: install-test $(FLINK)/.ready ## Run pipelines on an Apache Flink cluster on this machine; needs Java
+	$(BIN)/python -m pytest tests/flink
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check .
@@ -62,8 +66,8 @@ constraints: $(VENV)/bin/python ## Regenerate constraints.txt from setup.cfg
 	done > constraints.tmp
 	mv constraints.tmp constraints.txt
 
-clean: ## Remove the environment and the demo's output
-	rm -rf $(VENV) $(OUT)
+clean: ## Remove the environment, Flink and the demo's output
+	rm -rf $(VENV) $(FLINK) $(OUT)
 
 $(VENV)/bin/python:
 	@.ci/check-system $(PYTHON)
@@ -78,4 +82,19 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(INSTALL) -e '.[test,notebooks]'
 	@# For MovieLens-100K, which its wheel carries; the package itself is not used.
 	$(INSTALL) --no-deps recbole==1.2.1
+	touch $@
+
+# Flink's distribution and Beam's job server, both of known SHA-256.
+$(FLINK)/.ready: tests/flink/requirements.txt tests/flink/pom.xml tests/flink/job_server.sha256 \
+		| $(VENV)/.installed-test
+	@.ci/check-system $(PYTHON) flink
+	rm -rf $(FLINK)
+	$(BIN)/pip download --quiet --no-deps --dest $(FLINK) --requirement tests/flink/requirements.txt
+	tar -xzf $(FLINK)/*.tar.gz -C $(FLINK) --strip-components=2 --wildcards \
+		'*/deps/lib/flink-dist-*' '*/deps/lib/log4j-*'
+	rm $(FLINK)/*.tar.gz
+	mvn --quiet --batch-mode --file tests/flink/pom.xml dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(FLINK)/job_server
+	cd $(FLINK)/job_server && ls | LC_ALL=C sort | xargs sha256sum \
+		| diff $(CURDIR)/tests/flink/job_server.sha256 -
 	touch $@

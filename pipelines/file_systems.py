@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import pathlib
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -58,6 +60,17 @@ def whole_file(path: StrPath) -> Iterator[BinaryIO]:
         with contextlib.suppress(Exception):  # What went wrong first is what matters.
             FileSystems.delete([temporary])
         raise
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Removes what workers that were killed left half-written; for when no worker writes any more.
+
+    Args:
+        folder: A local folder of files that `whole_file` opened.
+    """
+    for path in folder.rglob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name):
+            path.unlink()
 
 
 def write_json(path: StrPath, content: Any) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 
+from fairness_losses.errors import InvalidInputError
 from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
 from pipelines.examples import broadcast_join, shuffled_join
@@ -23,7 +25,7 @@ from pipelines.examples.dead_letters import check_counts
 from pipelines.examples.inputs import Inputs, Log, plan_inputs
 from pipelines.examples.sources import Chunks
 from pipelines.examples.steps import INPUTS, finish, write_letters
-from pipelines.file_systems import StrPath, join
+from pipelines.file_systems import StrPath, is_remote, join, remove_unfinished
 from pipelines.readers.chunks import open_file
 from pipelines.readers.files import size_in_bytes
 
@@ -61,7 +63,11 @@ def build_examples(
     Raises:
         InvalidInputError: The input cannot be used; the message says where and why.
     """
+    if not is_remote(out_dir):
+        out_dir = pathlib.Path(out_dir).absolute()  # Workers run in other folders.
     run(examples_pipeline(config, source_dir, out_dir, pipeline_args))
+    if isinstance(out_dir, pathlib.Path):
+        remove_unfinished(out_dir)
     return read_counts(config, out_dir)
 
 
@@ -85,9 +91,15 @@ def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
     """Returns the content of `counts.json`, with which no more may be wrong than allowed.
 
     Raises:
-        InvalidInputError: See `summaries.check_counts`.
+        InvalidInputError: It is not there; or see `dead_letters.check_counts`.
     """
-    with open_file(join(examples_dir, "counts.json")) as file:
+    path = join(examples_dir, "counts.json")
+    if not FileSystems.exists(path):
+        raise InvalidInputError(
+            f"{examples_dir}: the job has ended, but what its workers wrote is not here. They "
+            "should share this folder with this machine, under the same name: give another `--out`."
+        )
+    with open_file(path) as file:
         counts = json.load(file)
     check_counts(counts, join(examples_dir, "dead_letter"), config.data.max_dead_letter_share)
     return counts

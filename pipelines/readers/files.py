@@ -27,7 +27,9 @@ _ENDINGS = "`.csv`, `.jsonl` or `.tfrecord`, each also with `.gz`, or `.parquet`
 
 
 def find_files(pattern: str, setting: str) -> list[str]:
-    """Returns the files that a path or glob names, sorted; of a BigQuery table, its path.
+    """Returns the files that a path or glob names, sorted; local ones with their whole path.
+
+    Of a BigQuery table it returns the path.
 
     Args:
         pattern: Path or glob, of any file system that Beam knows, or path of a BigQuery table.
@@ -39,6 +41,8 @@ def find_files(pattern: str, setting: str) -> list[str]:
     if is_table(pattern):
         check_table(pattern, setting)
         return [pattern]
+    if not is_remote(pattern):
+        pattern = str(pathlib.Path(pattern).absolute())  # Workers may run in another folder.
     try:
         matched = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:  # Beam wraps whatever the file system of the path raises.
