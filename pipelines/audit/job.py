@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.audit.list_files import DEAD, READ, ListFiles, ReadLists
+from pipelines.audit.list_files import ListFiles
 from pipelines.audit.meter import Meter
+from pipelines.audit.read_lists import DEAD, READ, ReadLists
 from pipelines.audit.transforms import AUDITED, REPORT, AuditLists
 from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig

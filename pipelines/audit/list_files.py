@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsMultiMap, TaggedOutput
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.list_checks import CANDIDATES, MODEL_VERSION, POLICY
-from pipelines.examples.arrow_ipc import to_bytes
-from pipelines.examples.checks import Rejections, as_strings
+from pipelines.examples.checks import as_strings
 from pipelines.examples.splits import id_hashes, pair_hashes
 from pipelines.readers.chunks import Chunk, open_file, readable, with_origin
 from pipelines.readers.files import check_columns, find_files, plan_chunks
@@ -28,15 +24,7 @@ from towers.config import USER_ID
 LIST_ID = "list_id"
 """Column that tells the lists of a user apart, if a user may have several."""
 
-DEAD, READ = "dead", "read"
-"""Outputs besides the tables: dead letters, as Arrow bytes; number of lists read."""
-
-METRICS = "fairtowers.audit"
-"""Namespace of the counters `lists_read`, `lists_audited` and `lists_dead`."""
-
 _LISTS_PER_TABLE = 32_768
-_SHARDS = 16
-"""Ids are compared in so many parts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,105 +142,3 @@ def _schema(path: str) -> pa.Schema:
         )
     with readable(path), open_file(path) as stream:
         return pq.ParquetFile(stream).schema_arrow
-
-
-def dead_lists(dead: pa.Table) -> TaggedOutput:
-    """Returns lists that do not count, `checks.DEAD_SCHEMA`, as the output `DEAD`."""
-    Metrics.counter(METRICS, "lists_dead").inc(len(dead))
-    return TaggedOutput(DEAD, to_bytes(dead))
-
-
-class ReadLists(beam.PTransform):
-    """Chunks of the files to their lists, as Arrow tables; what repeats an earlier one is dead.
-
-    Which list repeats another is found by hashes of 64 bits, 8 bytes a list, in a first pass over
-    the ids alone. With a billion lists, the chance that one is taken for another is 3 %.
-
-    Args:
-        files: What to read.
-    """
-
-    def __init__(self, files: ListFiles) -> None:
-        super().__init__()
-        self._files = files
-
-    def expand(self, chunks: beam.PCollection) -> Any:
-        """Returns the tables, and the outputs `DEAD` and `READ`."""
-        repeats = (
-            chunks
-            | "Ids of lists" >> beam.FlatMap(ids_by_shard, self._files)
-            | "Ids of a shard" >> beam.GroupByKey()
-            | "Find repetitions" >> beam.FlatMap(find_repeats)
-        )
-        return chunks | "Read lists" >> beam.ParDo(
-            _Read(self._files), repeats=AsMultiMap(repeats)
-        ).with_outputs(DEAD, READ, main="lists")
-
-
-Ids = tuple[int, int, bytes]
-"""File and first row of a chunk, and hashes, uint64, distinct and ascending."""
-
-
-def ids_by_shard(chunk: Chunk, files: ListFiles) -> Iterator[tuple[int, Ids]]:
-    """Yields the ids of a chunk, divided into ranges that are compared on their own."""
-    hashes = np.unique(files.id_hashes(chunk))
-    bounds = np.arange(1, _SHARDS, dtype=np.uint64) * np.uint64(2**64 // _SHARDS)
-    for shard, part in enumerate(np.split(hashes, np.searchsorted(hashes, bounds))):
-        yield shard, (chunk.file, chunk.first_row, part.tobytes())
-
-
-def find_repeats(shard: tuple[int, Iterable[Ids]]) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Yields, by file and first row of a chunk, hashes that a chunk before it has, too."""
-    ids = sorted(shard[1])
-    hashes = [np.frombuffer(data, np.uint64) for _, _, data in ids]
-    chunk = np.repeat(np.arange(len(ids)), [len(part) for part in hashes])
-    together = np.concatenate(hashes)
-    again = came_before(together)
-    for number in np.unique(chunk[again]):
-        file, first_row, _ = ids[number]
-        yield (file, first_row), together[again & (chunk == number)].tobytes()
-
-
-def came_before(hashes: np.ndarray) -> np.ndarray:
-    """Whether each value is there before its own place, too, bool `[num_hashes]`."""
-    ordered = np.sort(hashes)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    # Few repeat, if any: only they are looked for.
-    places = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.zeros(0, np.int64)
-    again = np.zeros(len(hashes), bool)
-    again[places] = True
-    again[places[np.unique(hashes[places], return_index=True)[1]]] = False
-    return again
-
-
-def repeats_another(ids: Sequence[str]) -> str:
-    """Returns why a list is left out whose ids another one has, too."""
-    return f"another list has the same {' and '.join(f'`{name}`' for name in ids)}"
-
-
-class _Read(beam.DoFn):
-    """Chunks to lists, less those that repeat."""
-
-    def __init__(self, files: ListFiles) -> None:
-        self._files = files
-
-    def process(self, chunk: Chunk, repeats: Any) -> Iterator[Any]:
-        """See the class."""
-        hashes = self._files.id_hashes(chunk)
-        again = came_before(hashes)
-        for earlier in repeats[chunk.file, chunk.first_row]:
-            again |= np.isin(hashes, np.frombuffer(earlier, np.uint64))
-        reason = "another list has the same " + " and ".join(
-            f"`{name}`" for name in self._files.ids
-        )
-        done = 0
-        for table in self._files.tables(chunk):
-            rejections = Rejections(len(table))
-            rejections.add(again[done : done + len(table)], reason)
-            done += len(table)
-            Metrics.counter(METRICS, "lists_read").inc(len(table))
-            yield TaggedOutput(READ, len(table))
-            if not rejections.ok.all():
-                yield dead_lists(rejections.dead(table))
-                table = table.filter(pa.array(rejections.ok))
-            yield to_bytes(table)

@@ -11,13 +11,13 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import DEAD, METRICS, dead_lists
 from pipelines.audit.meter import Meter
+from pipelines.audit.read_lists import DEAD, METRICS, dead_lists
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes
 
 REPORT, AUDITED = "report", "audited"
-"""Outputs of `AuditLists`, besides `list_files.DEAD`: the report, as JSON values; and the number of
+"""Outputs of `AuditLists`, besides `read_lists.DEAD`: the report, as JSON values; and the number of
 lists behind it."""
 
 
@@ -25,7 +25,7 @@ class AuditLists(beam.PTransform):
     """Lists to the report that `pipelines.audit.figures.audit_of_cells` describes.
 
     Its input are Arrow tables as bytes, whose columns `Meter.measure` describes. Every list counts:
-    what may repeat goes through `list_files.ReadLists` first. The result does not depend on how
+    what may repeat goes through `read_lists.ReadLists` first. The result does not depend on how
     lists are divided into tables, bundles and workers, but for the rounding of float sums.
 
     Args:

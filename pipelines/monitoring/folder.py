@@ -13,6 +13,7 @@ import dataclasses
 import json
 import pathlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,7 +55,8 @@ class FolderStream:
     """The events of a folder; it is what the service reads from.
 
     A file is read once, when its name matches: write it elsewhere, or under another name, and
-    rename it when it is complete. The watermark is the latest time in any file, less `max_delay`.
+    rename it when it is complete. The watermark is the latest time in any file, but not in the
+    future, less `max_delay`.
 
     Args:
         pattern: Glob of Parquet files, of any file system that Beam knows.
@@ -103,6 +105,8 @@ class FolderStream:
                 for arrival, earliest, last in self._arrivals(path, number, watermark):
                     yield self._element(arrival, earliest)
                     latest = max(latest, last)
+            # A clock that is ahead should not make all other lists late.
+            latest = min(latest, time.time())
             if latest - self._max_delay > watermark:
                 watermark = latest - self._max_delay
                 yield _watermark(watermark)

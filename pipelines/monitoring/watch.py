@@ -17,7 +17,9 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.job import load_meter
 from pipelines.audit.layout import Layout
-from pipelines.audit.list_files import DEAD, LIST_ID, dead_lists
+from pipelines.audit.list_files import LIST_ID
+from pipelines.audit.read_lists import DEAD, dead_lists
+from pipelines.beam_runner import run
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import REASON, Rejections, as_seconds
@@ -94,7 +96,7 @@ def watch(
         _ = found[ALERTS] | "Write alerts" >> beam.Map(append_alert, out_dir)
         for name, dead in (("late", read[DEAD]), ("other", found[DEAD])):
             _ = dead | f"Write {name} dead letters" >> beam.Map(append_dead, out_dir)
-        pipeline.run().wait_until_finish()
+        run(pipeline)
     counts = _counts(out_dir)
     write_json(out_dir / "counts.json", counts)
     if counts["read"] != counts["audited"] + counts["dead"]:

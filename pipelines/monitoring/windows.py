@@ -18,15 +18,9 @@ from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import PaneInfoTiming
 
 from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import (
-    DEAD,
-    LIST_ID,
-    came_before,
-    dead_lists,
-    list_hashes,
-    repeats_another,
-)
+from pipelines.audit.list_files import LIST_ID, list_hashes
 from pipelines.audit.meter import Meter
+from pipelines.audit.read_lists import DEAD, came_before, dead_lists, repeats_another
 from pipelines.audit.transforms import AddUp, MeasureLists
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
@@ -36,7 +30,7 @@ from pipelines.monitoring.alerts import Timeline, ratios
 from towers.config import USER_ID
 
 REPORTS, ALERTS = "reports", "alerts"
-"""Outputs of `MonitorExposure`, besides `list_files.DEAD`."""
+"""Outputs of `MonitorExposure`, besides `read_lists.DEAD`."""
 
 IDS = (USER_ID, LIST_ID)
 """What a list is told apart by."""

@@ -13,9 +13,10 @@ from fairness_losses.errors import InvalidInputError
 from pipelines.audit.bootstrap import percentile_interval
 from pipelines.audit.figures import audit, measure
 from pipelines.audit.job import audit_files
-from pipelines.audit.list_files import ListFiles, find_repeats
+from pipelines.audit.list_files import ListFiles
 from pipelines.audit.meter import Meter
 from pipelines.audit.poisson import poisson_counts
+from pipelines.audit.read_lists import find_repeats
 from pipelines.readers.chunks import with_origin
 
 SERVED = {"policy": ["plain"], "model_version": ["1"]}

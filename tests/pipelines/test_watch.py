@@ -150,7 +150,7 @@ def test_files_are_reported_corrected_and_left_out_as_they_arrive(watched):
 def test_a_broken_file_is_told_and_the_others_are_read(watched):
     (watched.lists / "0.parquet").write_bytes(b"PAR1 but nothing else")
     watched.arrive("1", ("l1", "u1", 5, "ab"))
-    watched.until(lambda: len(watched.lines("files.jsonl")) == 2 if _exists(watched) else False)
+    watched.until(lambda: _exists(watched) and len(watched.lines("files.jsonl")) == 2)
     assert watched.end() == {"read": 1, "audited": 1, "dead": 0}
     broken, good = watched.lines("files.jsonl")
     assert "damaged" in broken["problem"]
@@ -175,3 +175,13 @@ def test_a_watch_that_is_started_again_comes_to_the_same_reports(watched):
     again = {p.name: p.read_text() for p in (watched.out / "windows").glob("[0-9]*")}
     assert again == first
     assert watched.lines("alerts.jsonl") == alerts
+
+
+def test_a_clock_that_is_ahead_makes_no_other_list_late(watched):
+    """A list of the year 2100 waits in its window; one of this hour, after it, still counts."""
+    now = int(time.time()) - START
+    watched.arrive("1", ("l1", "u1", 4_102_444_800 - START, "ab"))
+    watched.until(lambda: _exists(watched) and len(watched.lines("files.jsonl")) == 1)
+    watched.arrive("2", ("l2", "u2", now, "ac"))
+    watched.until(lambda: len(watched.lines("files.jsonl")) == 2)
+    assert watched.end() == {"read": 2, "audited": 2, "dead": 0}

@@ -12,8 +12,8 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
-from pipelines.audit.list_files import DEAD
 from pipelines.audit.meter import Meter
+from pipelines.audit.read_lists import DEAD
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.monitoring.windows import ALERTS, REPORTS, MonitorExposure
