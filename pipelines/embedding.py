@@ -41,6 +41,8 @@ def embed_catalogue(
     Returns:
         `items` and `dim`.
     """
+    # Workers run in other folders.
+    catalogue, tower, out_dir = (path.absolute() for path in (catalogue, tower, out_dir))
     pattern = str(catalogue / "*.parquet") if catalogue.is_dir() else str(catalogue)
     chunks = plan_chunks(find_files(pattern, "catalogue"))
     starts = list(itertools.accumulate((chunk.rows for chunk in chunks), initial=0))

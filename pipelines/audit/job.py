@@ -55,6 +55,9 @@ def audit_files(
     Raises:
         InvalidInputError: Too many of the lists cannot be audited.
     """
+    # Workers run in other folders.
+    examples, out_dir = examples.absolute(), out_dir.absolute()
+    positives = positives.absolute() if positives else None
     pipeline = new_pipeline(pipeline_args)
     meter = (
         pipeline

@@ -59,6 +59,8 @@ def write_statistics(
     Raises:
         InvalidInputError: A file is missing, damaged or incomplete.
     """
+    # Workers run in other folders.
+    examples_dir, out_dir = examples_dir.absolute(), out_dir.absolute()
     shards = [(part, str(shard)) for part in PARTS for shard in example_shards(examples_dir, part)]
     max_rows = config.validation.max_rows
     per_shard = None if max_rows is None else max(1, max_rows * len(PARTS) // len(shards))
