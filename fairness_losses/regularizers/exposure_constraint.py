@@ -159,7 +159,9 @@ class ExposureConstraint(Regularizer):
         on_list = tf.ones_like(scores) if listed is None else tf.cast(listed, scores.dtype)
         off_list = tf.constant(_NEVER, scores.dtype) * (1 - on_list)
         total = tf.reduce_logsumexp(scores + tf.math.log(weights) + off_list, 1, keepdims=True)
-        log_probability = on_list * (scores - total)
+        log_probability = scores - total
+        # Rounding lifts a probability of 1 a hair above it; `minimum` would swallow NaN under XLA.
+        log_probability = on_list * tf.where(log_probability > 0, 0.0, log_probability)
         in_group = membership * weights[:, tf.newaxis]
         size = tf.matmul(on_list, in_group)
         mean = tf.math.divide_no_nan(tf.matmul(log_probability, in_group), size)
