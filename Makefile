@@ -47,6 +47,7 @@ bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder o
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.example_building
+	$(BIN)/python -m benchmarks.statistics
 	$(BIN)/python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png
 	$(BIN)/python -m benchmarks.movielens --data $(DATA)
 	$(if $(wildcard $(PROTOCOL)),$(BIN)/python -m benchmarks.movielens_protocol \
