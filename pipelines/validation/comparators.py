@@ -23,6 +23,7 @@ _ANY_DISTANCE = 1.0
 _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "largest difference of a value’s share",
     anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon divergence",
+    anomalies_pb2.DriftSkewInfo.Measurement.NORMALIZED_ABSOLUTE_DIFFERENCE: "normalized difference",
 }
 
 
@@ -35,7 +36,8 @@ def with_comparators(schema: schema_pb2.Schema, config: RunConfig) -> schema_pb2
 
     Args:
         schema: The schema.
-        config: The run, with the limits `validation.max_drift` and `validation.max_skew`.
+        config: The run, with the limits `validation.max_drift` and `validation.max_skew`, which go
+            before those of the schema.
     """
     compared = schema_pb2.Schema()
     compared.CopyFrom(schema)
@@ -96,9 +98,9 @@ def too_far(each: dict[str, Any], value: str) -> str:
 def _limit(
     comparator: schema_pb2.FeatureComparator, kind: schema_pb2.FeatureType, limit: float | None
 ) -> None:
-    measure = (
-        comparator.infinity_norm
-        if kind == schema_pb2.BYTES
-        else comparator.jensen_shannon_divergence
-    )
+    """Sets a limit; without one, that of a curated schema stays."""
+    if limit is None and comparator.ByteSize():
+        return
+    is_string = kind == schema_pb2.BYTES
+    measure = comparator.infinity_norm if is_string else comparator.jensen_shannon_divergence
     measure.threshold = _ANY_DISTANCE if limit is None else limit

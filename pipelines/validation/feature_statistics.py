@@ -12,7 +12,7 @@ from pipelines.config import RunConfig
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.validation.combining import missing
 from pipelines.validation.contract import free_features, is_sensitive, is_tagged
-from towers.config import USER_ID
+from towers.config import ITEM_ID, USER_ID
 
 Dataset: TypeAlias = statistics_pb2.DatasetFeatureStatistics
 _Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
@@ -103,7 +103,7 @@ def _kind(name: str, config: RunConfig) -> str:
 def _side(name: str, config: RunConfig) -> str:
     if name == USER_ID or name in {f.column for f in config.features.query}:
         return "users"
-    if name == "item_id" or name in {f.column for f in config.features.candidate}:
+    if name == ITEM_ID or name in {f.column for f in config.features.candidate}:
         return "items"
     return ""
 

@@ -16,6 +16,7 @@ from pipelines.examples.inputs import GROUP, SLICE_PREFIX
 from pipelines.validation.anomalies import Anomaly
 from pipelines.validation.combining import missing
 from pipelines.validation.contract import is_label, known_values
+from pipelines.validation.coverage import NOT_KNOWN
 from pipelines.validation.feature_statistics import describe, describe_in_slice
 from pipelines.validation.statistics import ALL_EXAMPLES, divisions
 
@@ -182,5 +183,5 @@ def _named(findings: Findings) -> Iterator[tuple[str, str, Dataset | None]]:
         if group != key and (known is None or group in known):
             yield GROUP, group, dataset
     for name, cells in findings.positives.items():
-        for value in cells:
+        for value in (v for v in cells if v != NOT_KNOWN):
             yield name, value, train.get(f"{SLICE_PREFIX}{name}_{value}")

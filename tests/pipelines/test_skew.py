@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from small_log import build, config
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipelines.readers.chunks import Block
 from pipelines.validation.comparators import with_comparators
@@ -159,6 +160,25 @@ def test_labels_and_features_of_items_are_not_expected_in_requests(shop, tmp_pat
     assert absent == {"user_id", "item_id", "group", "slice.gender", "timestamp"}
     limited = {f.name for f in compared.feature if f.HasField("skew_comparator")}
     assert limited == {"country", "hobbies", "years"}
+
+
+def test_limits_of_a_curated_schema_hold_unless_a_setting_goes_before_them(shop):
+    run = shop[0]
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="years", type=schema_pb2.FLOAT)
+    curated = schema.feature[0].drift_comparator.jensen_shannon_divergence
+    curated.threshold = 0.05
+
+    def threshold(max_drift: float | None) -> float:
+        validation = run.validation.model_copy(update={"max_drift": max_drift})
+        (years,) = with_comparators(
+            schema, run.model_copy(update={"validation": validation})
+        ).feature
+        return years.drift_comparator.jensen_shannon_divergence.threshold
+
+    assert (threshold(None), threshold(0.3)) == (0.05, 0.3)
+    schema.feature[0].ClearField("drift_comparator")
+    assert threshold(None) == 1.0  # Measured, and never too large.
 
 
 def test_requests_have_the_types_of_examples():
