@@ -58,6 +58,7 @@ bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder o
 	$(BIN)/python -m benchmarks.movielens --data $(DATA)
 	$(if $(wildcard $(PROTOCOL)),$(BIN)/python -m benchmarks.movielens_protocol \
 		--data $(DATA)/ml-1m --protocol $(PROTOCOL))
+	$(if $(wildcard $(FLINK)/.ready),$(BIN)/python -m benchmarks.flink)
 
 constraints: $(VENV)/bin/python ## Regenerate constraints.txt from setup.cfg
 	for v in 3.10 3.11; do \

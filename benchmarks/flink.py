@@ -42,8 +42,9 @@ def main() -> None:
         folder = pathlib.Path(temporary)
         options: dict[str, Sequence[str]] = {"in this process": ()}
         for slots, name in ((1, "Flink, 1 task slot"), (2, "Flink, 2 task slots")):
-            (folder / name).mkdir()
-            cluster = clusters.enter_context(FlinkCluster(folder / name, slots, slots=1))
+            logs = folder / f"{slots}_slots"  # Flink takes a comma for the end of a path.
+            logs.mkdir()
+            cluster = clusters.enter_context(FlinkCluster(logs, slots, slots=1))
             options[name] = cluster.beam_args(slots)
         calls: dict[str, Callable[[], None]] = {}
         for size in sizes:
