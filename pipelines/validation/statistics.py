@@ -73,28 +73,27 @@ def write_statistics(
         | "Spread shards" >> beam.Reshuffle()
         | "Read examples" >> beam.ParDo(ReadExamples(per_shard))
     )
-    cells = examples | "Divide" >> beam.ParDo(Divide(divided))
     few = config.audit.min_users
-    of_cells = cells | "Statistics of cells" >> beam.CombinePerKey(Statistics(labels, few))
-    everything = [examples]
+    cells = examples | "Divide" >> beam.ParDo(Divide(divided))
+    of_all = beam.CombinePerKey(Statistics(labels, few, of_anybody=True))
+    found = [
+        cells | "Statistics of cells" >> beam.CombinePerKey(Statistics(labels, few)),
+        examples | "All examples" >> beam.Map(whole) | "Statistics of all" >> of_all,
+    ]
     if requests := plan_serving(config):
-        everything.append(
+        found.append(
             pipeline
             | "Chunks of requests" >> beam.Create(requests.chunks)
             | "Spread chunks" >> beam.Reshuffle()
             | "Read requests" >> beam.ParDo(ReadServing(requests))
+            | "All requests" >> beam.Map(whole)
+            | "Statistics of requests" >> of_all
         )
-    of_all = (
-        everything
-        | "All data" >> beam.Flatten()
-        | "Name" >> beam.MapTuple(lambda part, batch: ((part, ALL_EXAMPLES), batch))
-        | "Statistics of all" >> beam.CombinePerKey(Statistics(labels, few, of_anybody=True))
-    )
     _ = (
-        (of_all, of_cells)
+        found
         | "All statistics" >> beam.Flatten()
-        | "Of enough users" >> beam.Filter(lambda found: found[1] is not None)
-        | "By part" >> beam.MapTuple(lambda key, found: (key[0], (key[1], found)))
+        | "Of enough users" >> beam.Filter(lambda of_cell: of_cell[1] is not None)
+        | "By part" >> beam.MapTuple(lambda key, statistics: (key[0], (key[1], statistics)))
         | "Of a part" >> beam.GroupByKey()
         | "Write" >> beam.Map(write_part, out_dir)
     )
@@ -152,6 +151,12 @@ class ReadExamples(beam.DoFn):
             raise InvalidInputError(f"{error} Run `fairtowers examples --force`.") from error
 
 
+def whole(examples: _Batch) -> _Cell:
+    """Returns a batch as the one cell of all."""
+    part, batch = examples
+    return (part, ALL_EXAMPLES), batch
+
+
 class Divide(beam.DoFn):
     """Batches to those of each slice and group."""
 
@@ -193,12 +198,12 @@ def _labels(batch: pa.RecordBatch, feature: str) -> pa.Array:
 def write_part(part: tuple[str, Iterable[tuple[str, bytes]]], out_dir: pathlib.Path) -> None:
     """Writes the statistics of a part, those of all its examples first."""
     statistics = dict(part[1])
-    whole = statistics_pb2.DatasetFeatureStatisticsList()
+    all_of_it = statistics_pb2.DatasetFeatureStatisticsList()
     for name in sorted(statistics, key=lambda name: (name != ALL_EXAMPLES, name)):
-        dataset = whole.datasets.add()
+        dataset = all_of_it.datasets.add()
         dataset.ParseFromString(statistics[name])
         dataset.name = name
     path = out_dir / f"{part[0]}.stats.pb"
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(whole.SerializeToString())
+    temporary.write_bytes(all_of_it.SerializeToString())
     temporary.replace(path)
