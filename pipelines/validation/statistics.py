@@ -24,10 +24,9 @@ from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX
-from pipelines.readers.tfrecord import record_batches
 from pipelines.validation.combining import Statistics, first_values
+from pipelines.validation.reading import Shard, read_shard, shards
 from pipelines.validation.serving_data import METRICS, ReadServing, plan_serving
-from towers.examples import example_shards
 
 ALL_EXAMPLES = "All Examples"
 """Name that TFDV gives to the statistics of all rows."""
@@ -61,15 +60,14 @@ def write_statistics(
     """
     # Workers run in other folders.
     examples_dir, out_dir = examples_dir.absolute(), out_dir.absolute()
-    shards = [(part, str(shard)) for part in PARTS for shard in example_shards(examples_dir, part)]
-    max_rows = config.validation.max_rows
-    per_shard = None if max_rows is None else max(1, max_rows * len(PARTS) // len(shards))
+    files, max_rows = shards(examples_dir), config.validation.max_rows
+    per_shard = None if max_rows is None else max(1, max_rows * len(PARTS) // len(files))
     divided = divisions(config)
     labels = {feature for _, features in divided for feature in features}
     pipeline = new_pipeline(pipeline_args)
     examples = (
         pipeline
-        | "Shards" >> beam.Create(shards)
+        | "Shards" >> beam.Create(files)
         | "Spread shards" >> beam.Reshuffle()
         | "Read examples" >> beam.ParDo(ReadExamples(per_shard))
     )
@@ -134,21 +132,12 @@ class ReadExamples(beam.DoFn):
     def __init__(self, max_rows: int | None) -> None:
         self._max_rows = max_rows
 
-    def process(self, shard: tuple[str, str]) -> Iterator[_Batch]:
+    def process(self, shard: Shard) -> Iterator[_Batch]:
         """See the class."""
-        part, path = shard
-        rows = 0
-        try:
-            for batch in record_batches(path):
-                if self._max_rows is not None:
-                    batch = batch.slice(0, self._max_rows - rows)
-                rows += batch.num_rows
-                Metrics.counter(METRICS, f"{part}_examples").inc(batch.num_rows)
-                yield part, batch
-                if rows == self._max_rows:
-                    break
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{error} Run `fairtowers examples --force`.") from error
+        part, path, sha256 = shard
+        for batch in read_shard(path, sha256, self._max_rows):
+            Metrics.counter(METRICS, f"{part}_examples").inc(batch.num_rows)
+            yield part, batch
 
 
 def whole(examples: _Batch) -> _Cell:

@@ -1,6 +1,8 @@
 """Statistics of all examples: those of TFDV, whatever the batches, and of enough users."""
 
+import json
 import pathlib
+import shutil
 
 import apache_beam as beam
 import numpy as np
@@ -15,8 +17,10 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.readers import tfrecord
+from pipelines.examples.record_files import write_records
+from pipelines.examples.tf_examples import encode_examples
 from pipelines.readers.tfrecord import record_batches
+from pipelines.validation import reading
 from pipelines.validation.combining import Statistics, first_values, missing, stated
 from pipelines.validation.statistics import (
     ALL_EXAMPLES,
@@ -210,8 +214,7 @@ def test_statistics_are_of_all_examples_and_crossed_slices(examples, tmp_path):
 
 def test_small_batches_give_the_same_counts_and_means(examples, tmp_path, monkeypatch):
     whole = _write(examples, tmp_path / "whole")
-    monkeypatch.setattr(tfrecord, "_DECODED", 3)
-    monkeypatch.setattr(tfrecord, "_RECORDS", 7)
+    monkeypatch.setattr(reading, "_RECORDS", 7)
     parts = _write(examples, tmp_path / "parts")
     assert parts.keys() == whole.keys()
     for file, datasets in whole.items():
@@ -244,6 +247,48 @@ def test_divisions_are_groups_and_all_slices(examples):
     ]
     without = examples[0].model_copy(update={"groups": None, "slices": []})
     assert divisions(without) == []
+
+
+def test_shards_are_read_as_the_decoder_of_tfx_reads_them(examples):
+    for _, path, sha256 in reading.shards(examples[1]):
+        expected = pa.Table.from_batches(record_batches(path))
+        found = pa.Table.from_batches(reading.read_shard(path, sha256))
+        assert found.select(expected.column_names).equals(expected)
+
+
+def test_features_without_values_are_null_and_lists_are_whole(tmp_path):
+    path = tmp_path / "t.tfrecord.gz"
+    genres = pa.array([["a", "b"], [], ["c"]])
+    style = pa.array([[0.5, 1.5], [2.5], []], pa.list_(pa.float32()))
+    table = pa.table({"genres": genres, "style": style, "n": [1, 2, 3]})
+    written = write_records(path, [encode_examples(table)])
+    (batch,) = reading.read_shard(str(path), written.sha256)
+    assert batch.to_pydict() == {
+        "genres": [[b"a", b"b"], None, [b"c"]],
+        "style": [[0.5, 1.5], [2.5], None],
+        "n": [[1], [2], [3]],
+    }
+
+
+def test_a_shard_that_is_not_what_was_written_is_refused(tmp_path):
+    """Whole records, but other ones."""
+    path = tmp_path / "t.tfrecord.gz"
+    before = write_records(path, [encode_examples(pa.table({"n": [1]}))])
+    write_records(path, [encode_examples(pa.table({"n": [2]}))])
+    with pytest.raises(InvalidInputError, match=r"t\.tfrecord\.gz: the file is damaged"):
+        list(reading.read_shard(str(path), before.sha256))
+
+
+def test_shards_that_nothing_vouches_for_are_refused(examples, tmp_path):
+    shutil.copytree(examples[1], tmp_path / "e")
+    listed = tmp_path / "e" / "shards.json"
+    known = json.loads(listed.read_text())
+    listed.write_text(json.dumps({name: known[name] for name in known if "test" not in name}))
+    with pytest.raises(InvalidInputError, match=r"test-00000-of-00001.* is not in shards\.json"):
+        reading.shards(tmp_path / "e")
+    listed.unlink()
+    with pytest.raises(InvalidInputError, match=r"shards\.json is missing"):
+        reading.shards(tmp_path / "e")
 
 
 def test_a_feature_of_two_types_is_refused(tmp_path):
