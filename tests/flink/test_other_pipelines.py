@@ -25,6 +25,7 @@ from towers.tower import ServedTower, Tower
 pytestmark = pytest.mark.timeout(300)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LISTS, LENGTH, DIM = 5_000, 50, 8
+INTERACTIONS = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,13 @@ def test_validation_says_the_same(built, tmp_path, flink_args):
         out.mkdir()
         validate_examples(config, examples, out, None, args)
         found.append(json.loads((out / "validation.json").read_text(encoding="utf-8")))
-    assert leaves(found[1]) == pytest.approx(leaves(found[0]), rel=1e-6)
-    assert len(leaves(found[0])) > 200
+    here, there = map(leaves, found)
+    # Histograms come of sketches of quantiles, which depend on the order that they are merged in.
+    sketched = {path for path in here if "/histogram/" in path}
+    assert sketched
+    for path in sketched:
+        assert there.pop(path) == pytest.approx(here.pop(path), abs=0.02 * INTERACTIONS), path
+    assert_same(here, there, 1e-6)
 
 
 def test_vectors_are_the_same(built, tmp_path, flink_args):
@@ -82,8 +88,7 @@ def test_an_audit_of_lists_finds_the_same(built, tmp_path, flink_args):
         found.append(json.loads((out / "report.json").read_text(encoding="utf-8")))
     assert counts[0] == counts[1]
     assert counts[0]["dead"] == {"an item is not in the catalogue": 2}
-    assert leaves(found[1]) == pytest.approx(leaves(found[0]), rel=1e-9)
-    assert len(leaves(found[0])) > 200
+    assert_same(*map(leaves, found), 1e-9)
 
 
 def write_lists(path: pathlib.Path, examples: pathlib.Path, seed: int) -> None:
@@ -101,6 +106,15 @@ def write_lists(path: pathlib.Path, examples: pathlib.Path, seed: int) -> None:
         "model_version": ["1"] * LISTS,
     }
     pq.write_table(pa.table(table), path, row_group_size=1_000)
+
+
+def assert_same(expected: dict[str, Any], found: dict[str, Any], rel: float) -> None:
+    """More than 200 values are equal but for the rounding of sums."""
+    assert found.keys() == expected.keys()
+    assert len(found) > 200
+    for path, value in expected.items():
+        same = pytest.approx(value, rel=rel) if isinstance(value, float) else value
+        assert found[path] == same, path
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
