@@ -31,6 +31,7 @@ def draw_growth(
             axes.plot(sizes, [value[part] for value in values], marker=marker, label=name)
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
         axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
         axes.grid(alpha=0.3)
     figure.axes[0].legend(frameon=False)
     figure.savefig(path)
