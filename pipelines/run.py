@@ -136,10 +136,10 @@ class Run:
         if config.validation.schema_path:
             settings.append(files_fingerprint([pathlib.Path(config.validation.schema_path)]))
         if config.validation.serving_path:
-            from pipelines.readers.files import find_files
+            from pipelines.readers.files import file_state, find_files
 
             requests = find_files(config.validation.serving_path, "validation.serving_path")
-            settings.append(files_fingerprint([pathlib.Path(file) for file in requests]))
+            settings.append([file_state(file) for file in requests])
 
         def write(out: pathlib.Path) -> dict[str, Any]:
             from pipelines.validation.validate import RESULTS, AnomaliesError, validate_examples
