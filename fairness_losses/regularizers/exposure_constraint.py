@@ -159,9 +159,7 @@ class ExposureConstraint(Regularizer):
         on_list = tf.ones_like(scores) if listed is None else tf.cast(listed, scores.dtype)
         off_list = tf.constant(_NEVER, scores.dtype) * (1 - on_list)
         total = tf.reduce_logsumexp(scores + tf.math.log(weights) + off_list, 1, keepdims=True)
-        log_probability = scores - total
-        # Rounding lifts a probability of 1 a hair above it; `minimum` would swallow NaN under XLA.
-        log_probability = on_list * tf.where(log_probability > 0, 0.0, log_probability)
+        log_probability = on_list * _at_most_zero(scores - total)
         in_group = membership * weights[:, tf.newaxis]
         size = tf.matmul(on_list, in_group)
         mean = tf.math.divide_no_nan(tf.matmul(log_probability, in_group), size)
@@ -237,7 +235,13 @@ def _log_outside(log_probability: tf.Tensor, membership: tf.Tensor) -> tf.Tensor
     part = tf.transpose(1 - membership)
     log_part = tf.where(part > 0, tf.math.log(tf.where(part > 0, part, 1.0)), _NEVER)
     found = tf.reduce_logsumexp(log_probability[:, tf.newaxis] + log_part, axis=2)
-    return tf.where(found > _NEVER / 2, found, 0.0)
+    return tf.where(found > _NEVER / 2, _at_most_zero(found), 0.0)
+
+
+def _at_most_zero(log_probability: tf.Tensor) -> tf.Tensor:
+    """Undoes the rounding that lifts a probability of 1 a hair above it."""
+    # `minimum` would swallow NaN under XLA.
+    return tf.where(log_probability > 0, 0.0, log_probability)
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fairness_losses
@@ -197,6 +197,7 @@ class TestPenalty:
         scores=st.lists(st.floats(-100, 100, width=32), min_size=6, max_size=6),
         multipliers=st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3),
     )
+    @example(scores=[0.0] * 5 + [16.0], multipliers=[0.0, -1.0, 0.0])
     @settings(max_examples=40, deadline=None)
     def test_it_is_not_negative_and_has_finite_gradients(self, scores, multipliers):
         constraint = constraint_with([multipliers])
@@ -649,7 +650,7 @@ def test_it_moves_the_weights_of_a_plain_keras_model_with_add_loss():
 
 def test_examples_in_the_docstrings_hold():
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
-    for example in finder.find(exposure_constraint, globs=vars(exposure_constraint).copy()):
-        runner.run(example)
+    for each in finder.find(exposure_constraint, globs=vars(exposure_constraint).copy()):
+        runner.run(each)
     assert runner.summarize(verbose=False).failed == 0
     assert runner.tries > 0
