@@ -68,10 +68,8 @@ def join(
     items = _table(pipeline, inputs.items, _ITEMS, log[ITEM_ID])
     found = log[GOOD] | "Look ids up" >> with_counts(
         LookUp(num_shards),
-        **{
-            name: AsSingleton(table | f"Hash {name}" >> beam.Map(_hash_ids, config.seed))
-            for name, table in ((_USERS, users[GOOD]), (_ITEMS, items[GOOD]))
-        },
+        users=AsSingleton(users[GOOD] | "Hash users" >> beam.Map(_hash_ids, config.seed)),
+        items=AsSingleton(items[GOOD] | "Item ids" >> beam.Map(_item_ids)),
     )
     ordered = (
         found[GOOD]
@@ -239,6 +237,10 @@ def _merge_ids(id_name: str, tables: Iterable[bytes]) -> bytes:
 
 def _hash_ids(table: bytes, seed: int) -> bytes:
     return to_bytes(hashed_ids(from_bytes(table), seed))
+
+
+def _item_ids(table: bytes) -> bytes:
+    return to_bytes(from_bytes(table).select([ITEM_ID]))
 
 
 def _encode(table: bytes, seed: int) -> bytes:

@@ -51,7 +51,7 @@ def look_up(log: pa.Table, users: pa.Table, items: pa.Table) -> Found:
     Args:
         log: Checked interactions.
         users: `hashed_ids` of the users table.
-        items: `hashed_ids` of the items table.
+        items: The ids of the items table; its other columns, if any, are not looked at.
     """
     log = log.combine_chunks()
     rejections = Rejections(len(log))

@@ -279,7 +279,7 @@ class JoinShard(beam.DoFn):
         items = _concatenated(parts[_ITEMS], _ENCODED_ITEMS.empty_table)
         # Sorted as the whole table would be, since ties in time are broken by the item's row.
         items = items.sort_by(ITEM_ID)
-        found = look_up(log, hashed_ids(users, self._seed), hashed_ids(items, self._seed))
+        found = look_up(log, hashed_ids(users, self._seed), items)
         count("interactions", DEAD, len(found.dead))
         yield TaggedOutput(DEAD, ("interactions", to_bytes(found.dead)))
         ordered, repeated = in_order(found.good)
