@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from fairness_losses.errors import InvalidInputError
 from serving.config import ServingConfig
-from serving.search import ExactSearch, Search, load_scann_search, require_scann
+from serving.scann_index import build_scann
+from serving.search import ExactSearch, Search, load_scann_search
 
 INDEX_FILE = "index.json"
 _SCANN_FOLDER = "scann"
@@ -62,7 +63,7 @@ def build_index(
     settings = _scann_settings(config, num_items) if kind == "scann" else {}
     start = time.monotonic()
     if kind == "scann":
-        _build_scann(vectors, k, settings, out_dir / _SCANN_FOLDER)
+        build_scann(vectors, k, settings, out_dir / _SCANN_FOLDER)
     report = {
         "kind": kind,
         "num_items": num_items,
@@ -164,31 +165,6 @@ def _scann_settings(config: ServingConfig, num_items: int) -> dict[str, int]:
             f"candidates than it reorders. Received: {reorder}."
         )
     return {"leaves": leaves, "leaves_to_search": leaves_to_search, "reorder": reorder}
-
-
-def _build_scann(
-    vectors: np.ndarray, k: int, settings: dict[str, int], folder: pathlib.Path
-) -> None:
-    leaves = settings["leaves"]
-    searcher = (
-        require_scann()
-        .builder(vectors, k, "dot_product")
-        .tree(
-            leaves,
-            settings["leaves_to_search"],
-            # Smaller samples leave partitions badly placed, and the default minimum of 50
-            # vectors per partition would merge the small ones.
-            training_sample_size=max(100_000, 125 * leaves),
-            min_partition_size=10,
-            # From random centres two builds of the same vectors differ, whatever the number of
-            # threads; from k-means++ they are equal byte for byte.
-            random_init=False,
-        )
-        .score_ah(2, anisotropic_quantization_threshold=0.2)
-        .reorder(settings["reorder"])
-        .build()
-    )
-    tf.saved_model.save(searcher.serialize_to_module(), str(folder))
 
 
 def _sample(query_vectors: np.ndarray, seed: int) -> np.ndarray:
