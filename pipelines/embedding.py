@@ -53,7 +53,6 @@ def embed_catalogue(
     _ = (
         pipeline
         | "Chunks of the catalogue" >> beam.Create(list(zip(starts[:-1], chunks, strict=True)))
-        | "Spread chunks" >> beam.Reshuffle()
         | "Embed" >> beam.ParDo(EmbedItems(tower))
         | "Write vectors" >> beam.Map(_write_rows, path)
     )

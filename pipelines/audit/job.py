@@ -68,7 +68,6 @@ def audit_files(
     read = (
         pipeline
         | "Chunks of lists" >> beam.Create(lists.chunks)
-        | "Spread chunks" >> beam.Reshuffle()
         | "Read" >> ReadLists(lists)
     )
     audited = read["lists"] | "Audit" >> AuditLists(

@@ -80,7 +80,7 @@ def join(
         WriteShard(ShardWriter.of(config, out_dir, num_shards)),
         users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(_encode, config.seed)),
         items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(_encode, config.seed)),
-        thresholds=thresholds(pipeline, ordered[TIMES], config.split),
+        thresholds=thresholds(ordered[TIMES], config.split),
     )
     summaries = (
         pipeline

@@ -144,7 +144,7 @@ def _write_dead_letters(
     files = {i.name: i.files for i in (inputs.log, inputs.users, inputs.items) if i}
     none = [(name, to_bytes(DEAD_SCHEMA.empty_table())) for name in INPUTS]
     return (
-        (*sources, pipeline | "No dead letters" >> beam.Create(none))
+        (*sources, pipeline | "No dead letters" >> beam.Create(none, reshuffle=False))
         | "All dead letters" >> beam.Flatten()
         | "Dead letters of an input" >> beam.GroupByKey()
         | "Write dead letters" >> beam.Map(write_letters, out_dir, files)

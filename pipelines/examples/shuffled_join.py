@@ -110,7 +110,7 @@ def join(
     writer = ShardWriter.of(config, out_dir, num_shards)
     written = joined[GOOD] | "Write shards" >> beam.ParDo(
         WriteJoined(writer, config.features, config.slices, config.seed),
-        thresholds=thresholds(pipeline, joined[TIMES], config.split),
+        thresholds=thresholds(joined[TIMES], config.split),
     ).with_outputs(_USERS, _COUNTS, main=GOOD)
     catalogue = (
         {_ITEMS: answers[_CATALOGUE], _COUNTS: written[_COUNTS]}

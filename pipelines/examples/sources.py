@@ -13,7 +13,10 @@ from pipelines.readers.bigquery import Page, ReadPages, is_table
 
 
 class Chunks(beam.PTransform):
-    """The chunks of an input, each a part of a file or a page of a table, spread over workers."""
+    """The chunks of an input, each a part of a file or a page of a table, spread over workers.
+
+    `beam.Create` itself reshuffles what it is given.
+    """
 
     def __init__(self, plan: Log | Table) -> None:
         super().__init__()
@@ -23,7 +26,7 @@ class Chunks(beam.PTransform):
         """See the class."""
         if is_table(self._plan.files[0]):
             return begin | ReadPages(self._plan.files[0], 0, self._plan.columns)
-        return begin | beam.Create(self._plan.chunks) | beam.Reshuffle()
+        return begin | beam.Create(self._plan.chunks)
 
 
 class Plan(beam.PTransform):

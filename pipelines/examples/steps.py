@@ -214,11 +214,11 @@ def _examples(log: pa.Table, encoded: dict[str, pa.ChunkedArray]) -> Iterator[pa
         yield merge_examples(*parts)
 
 
-def thresholds(pipeline: beam.Pipeline, times: PCollection, split: SplitConfig) -> AsSingleton:
+def thresholds(times: PCollection, split: SplitConfig) -> AsSingleton | TimeThresholds:
     """Returns where the held-out parts begin, given counts of times as `count_rows` makes them."""
     if split.by != "time":
         # Without waiting for all rows to be in order, a worker goes on with those that it has.
-        times = pipeline | "No times" >> beam.Create([], reshuffle=False)
+        return _find_thresholds(_merge_times([]), split)
     return AsSingleton(
         times
         | "Merge times" >> beam.CombineGlobally(_merge_times)

@@ -68,7 +68,6 @@ def write_statistics(
     examples = (
         pipeline
         | "Shards" >> beam.Create(files)
-        | "Spread shards" >> beam.Reshuffle()
         | "Read examples" >> beam.ParDo(ReadExamples(per_shard))
     )
     few = config.audit.min_users
@@ -82,7 +81,6 @@ def write_statistics(
         found.append(
             pipeline
             | "Chunks of requests" >> beam.Create(requests.chunks)
-            | "Spread chunks" >> beam.Reshuffle()
             | "Read requests" >> beam.ParDo(ReadServing(requests))
             | "All requests" >> beam.Map(whole)
             | "Statistics of requests" >> of_all
