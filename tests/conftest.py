@@ -9,6 +9,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
+from hypothesis import settings
+
+# The same cases in every run, so that a change fails for what it does itself. For new ones:
+# `pytest --hypothesis-profile=default`.
+settings.register_profile("same_cases", derandomize=True)
+settings.load_profile("same_cases")
 
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 

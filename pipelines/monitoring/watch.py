@@ -182,7 +182,8 @@ def _append(path: pathlib.Path, lines: list[dict[str, Any]]) -> None:
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _counts(out_dir: pathlib.Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from small_log import records
 
@@ -164,7 +164,13 @@ def read_back(out: pathlib.Path) -> Counter:
     return found
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A case takes a second: what fails is shown as it was drawn.
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(catalogues(), st.data())
 def test_every_row_is_in_an_example_or_a_dead_letter(columns, data):
     items = st.sampled_from([*columns["id"][1], "", "somebody else's"])
@@ -180,6 +186,7 @@ def test_every_row_is_in_an_example_or_a_dead_letter(columns, data):
         counts = json.loads((out / "counts.json").read_text())["interactions"]
         assert counts["read"] == len(log)
         assert counts["duplicates"] == sum(usable) - len(good)
-        letters = (out / "dead_letter" / "interactions.jsonl").read_text().splitlines()
+        with (out / "dead_letter" / "interactions.jsonl").open() as file:
+            letters = [json.loads(line) for line in file]
         dead = [number for number, is_good in enumerate(usable, 1) if not is_good]
-        assert [json.loads(letter)["row"] for letter in letters] == dead
+        assert [letter["row"] for letter in letters] == dead
