@@ -16,7 +16,7 @@ INSTALL = install() { \
 }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test demo test test-fast flink-test lint format bench constraints clean
+.PHONY: help install install-test demo test test-fast flink-test fuzz lint format bench constraints clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
@@ -37,6 +37,9 @@ test-fast: install-test ## Run the tests that take less than ten seconds each
 
 flink-test: install-test $(FLINK)/.ready ## Run pipelines on an Apache Flink cluster on this machine; needs Java
 	$(BIN)/python -m pytest tests/flink
+
+fuzz: install-test ## Run the tests that draw their cases, on new ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --hypothesis-profile=default tests
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check .

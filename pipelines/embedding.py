@@ -91,6 +91,8 @@ class EmbedItems(beam.DoFn):
 
 def _write_rows(rows: tuple[int, np.ndarray], path: pathlib.Path) -> None:
     start, vectors = rows
-    file = np.lib.format.open_memmap(path, "r+")
-    file[start : start + len(vectors)] = vectors
-    file.flush()
+    first_byte = np.lib.format.open_memmap(path, "r").offset
+    # Of a page of memory that two workers share, the last one to write would win.
+    with path.open("r+b", buffering=0) as file:
+        file.seek(first_byte + start * vectors.shape[1] * vectors.itemsize)
+        file.write(vectors.tobytes())

@@ -60,6 +60,11 @@ class Run:
         self._examples_at = examples_at
 
     @property
+    def _beam_args_here(self) -> list[str]:
+        """For stages that need the run directory, which workers of `examples_at` do not share."""
+        return self._beam_args if self._examples_at is None else []
+
+    @property
     def variants(self) -> list[str]:
         """Names of the models that are trained and compared."""
         return [BASELINE, self.config.fairness.regularizer] if self.config.groups else [BASELINE]
@@ -152,7 +157,7 @@ class Run:
                 (root / name).unlink(missing_ok=True)
             try:
                 summary = validate_examples(
-                    config, self._path("examples"), out, previous, self._beam_args
+                    config, self._path("examples"), out, previous, self._beam_args_here
                 )
             except AnomaliesError as error:
                 for name in RESULTS:
@@ -369,7 +374,7 @@ class Run:
             self._path(f"{variant}/model") / "candidate_tower",
             self.config.towers.dim,
             out,
-            self._beam_args,
+            self._beam_args_here,
         )
 
     def _build_index(self, variant: str, out: pathlib.Path) -> dict[str, Any]:

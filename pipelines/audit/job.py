@@ -65,11 +65,7 @@ def audit_files(
         | beam.Map(load_meter, config, config.audit.bootstrap_samples)
     )
     # What is read twice is the plan of the files, never the lists.
-    read = (
-        pipeline
-        | "Chunks of lists" >> beam.Create(lists.chunks)
-        | "Read" >> ReadLists(lists)
-    )
+    read = pipeline | "Chunks of lists" >> beam.Create(lists.chunks) | "Read" >> ReadLists(lists)
     audited = read["lists"] | "Audit" >> AuditLists(
         config, meter, {"variant": name, "lists": lists.pattern}
     )

@@ -17,9 +17,10 @@ from apache_beam.pvalue import AsIter, AsSingleton, PCollection, TaggedOutput
 from pipelines.config import RunConfig, SliceConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.inputs import TIMESTAMP, Inputs, Table
-from pipelines.examples.joins import by_shard, hashed_ids, in_order, look_up
+from pipelines.examples.joins import by_shard, in_order, look_up, with_hashes
+from pipelines.examples.shard_writer import ShardWriter, encode_table
 from pipelines.examples.sources import Plan
-from pipelines.examples.splits import TimeThresholds
+from pipelines.examples.splits import HASH, TimeThresholds
 from pipelines.examples.steps import (
     DEAD,
     GOOD,
@@ -28,9 +29,7 @@ from pipelines.examples.steps import (
     TIMES,
     Joined,
     ReadLog,
-    ShardWriter,
     count,
-    encode_table,
     thresholds,
     with_counts,
 )
@@ -64,12 +63,12 @@ def join(
     tables_of = {USER_ID: inputs.users, ITEM_ID: inputs.items}
     without_table = [id_name for id_name, table in tables_of.items() if table is None]
     log = chunks | "Read log" >> with_counts(ReadLog(inputs.log, without_table), USER_ID, ITEM_ID)
-    users = _table(pipeline, inputs.users, _USERS, log[USER_ID])
-    items = _table(pipeline, inputs.items, _ITEMS, log[ITEM_ID])
+    users = _table(pipeline, inputs.users, _USERS, log[USER_ID], config.seed)
+    items = _table(pipeline, inputs.items, _ITEMS, log[ITEM_ID], config.seed)
     found = log[GOOD] | "Look ids up" >> with_counts(
         LookUp(num_shards),
-        users=AsSingleton(users[GOOD] | "Hash users" >> beam.Map(_hash_ids, config.seed)),
-        items=AsSingleton(items[GOOD] | "Item ids" >> beam.Map(_item_ids)),
+        users=AsSingleton(users[GOOD] | "User ids" >> beam.Map(_columns, [USER_ID, HASH])),
+        items=AsSingleton(items[GOOD] | "Item ids" >> beam.Map(_columns, [ITEM_ID])),
     )
     ordered = (
         found[GOOD]
@@ -78,8 +77,8 @@ def join(
     )
     shards = ordered[GOOD] | "Write shards" >> beam.ParDo(
         WriteShard(ShardWriter.of(config, out_dir, num_shards)),
-        users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(_encode, config.seed)),
-        items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(_encode, config.seed)),
+        users=AsSingleton(users[GOOD] | "Encode users" >> beam.Map(_encode)),
+        items=AsSingleton(items[GOOD] | "Encode items" >> beam.Map(_encode)),
         thresholds=thresholds(ordered[TIMES], config.split),
     )
     summaries = (
@@ -104,23 +103,25 @@ def join(
 
 
 def _table(
-    pipeline: beam.Pipeline, plan: Table | None, name: str, ids: PCollection
+    pipeline: beam.Pipeline, plan: Table | None, name: str, ids: PCollection, seed: int
 ) -> Mapping[str, PCollection]:
     """A checked table as one element, with its rows read and dead letters."""
     if plan:
-        return (
-            pipeline | f"Plan of {name}" >> Plan(plan) | f"Read {name}" >> with_counts(ReadTable())
-        )
+        read = with_counts(ReadTable(seed))
+        return pipeline | f"Plan of {name}" >> Plan(plan) | f"Read {name}" >> read
     id_name = USER_ID if name == _USERS else ITEM_ID
     return (
         ids
         | f"Ids of {name}" >> beam.CombineGlobally(functools.partial(_merge_ids, id_name))
-        | f"Table of {name}" >> with_counts(TableOfIds(name))
+        | f"Table of {name}" >> with_counts(TableOfIds(name, seed))
     )
 
 
 class ReadTable(beam.DoFn):
-    """A plan to the checked table, as one element."""
+    """A plan to the checked table with `HASH`, as one element."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
 
     def process(self, plan: Table) -> Iterator[Any]:
         """See the class."""
@@ -128,21 +129,22 @@ class ReadTable(beam.DoFn):
         rows = len(checked.good) + len(checked.dead)
         count(plan.name, READ, rows)
         count(plan.name, DEAD, len(checked.dead))
-        yield to_bytes(checked.good)
+        yield to_bytes(with_hashes(checked.good, self._seed))
         yield TaggedOutput(DEAD, (plan.name, to_bytes(checked.dead)))
         yield TaggedOutput(READ, (plan.name, rows))
 
 
 class TableOfIds(beam.DoFn):
-    """The ids of the log to the table of an input that has no files."""
+    """The ids of the log to the table of an input that has no files, with `HASH`."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, seed: int) -> None:
+        self._name, self._seed = name, seed
 
     def process(self, ids: bytes) -> Iterator[Any]:
         """See the class."""
-        table = from_bytes(ids)
-        yield to_bytes(ids_table(table.column_names[0], table.column(0).combine_chunks()))
+        distinct = from_bytes(ids)
+        table = ids_table(distinct.column_names[0], distinct.column(0).combine_chunks())
+        yield to_bytes(with_hashes(table, self._seed))
         yield TaggedOutput(READ, (self._name, len(table)))
 
 
@@ -235,13 +237,9 @@ def _merge_ids(id_name: str, tables: Iterable[bytes]) -> bytes:
     return to_bytes(merged.group_by(id_name).aggregate([]))
 
 
-def _hash_ids(table: bytes, seed: int) -> bytes:
-    return to_bytes(hashed_ids(from_bytes(table), seed))
+def _columns(table: bytes, names: list[str]) -> bytes:
+    return to_bytes(from_bytes(table).select(names))
 
 
-def _item_ids(table: bytes) -> bytes:
-    return to_bytes(from_bytes(table).select([ITEM_ID]))
-
-
-def _encode(table: bytes, seed: int) -> bytes:
-    return to_bytes(encode_table(from_bytes(table), seed))
+def _encode(table: bytes) -> bytes:
+    return to_bytes(encode_table(from_bytes(table)))

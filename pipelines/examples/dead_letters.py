@@ -57,8 +57,10 @@ def check_counts(
             for training or for the test.
         RuntimeError: Rows read are not the rows written, rejected and repeated.
     """
-    # A useless table makes the log useless, too, so the tables come first.
-    for name, count in sorted(counts.items(), reverse=True):
+    # A useless table makes the log useless, too, so the tables come first; but an empty log is all
+    # there is of an input without a table.
+    for name in ("users", "items", "interactions") if counts["interactions"]["read"] else counts:
+        count = counts[name]
         written, read, dead = count["written"], count["read"], sum(count["dead"].values())
         kept = sum(written.values()) if isinstance(written, dict) else written
         if read != kept + dead + count["duplicates"]:

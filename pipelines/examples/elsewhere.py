@@ -19,7 +19,7 @@ from fairness_losses.errors import InvalidInputError
 from pipelines.beam_runner import run
 from pipelines.config import RunConfig
 from pipelines.examples.pipeline import examples_pipeline, read_counts
-from pipelines.file_systems import join, use_options, write_json
+from pipelines.file_systems import is_remote, join, use_options, write_json
 from pipelines.readers.chunks import open_file
 
 _BUILT_FROM = "built_from.json"
@@ -52,12 +52,15 @@ def build_elsewhere(
         InvalidInputError: The input cannot be used, or the folder holds something else.
     """
     use_options(pipeline_args)
+    if not is_remote(folder):
+        folder = str(pathlib.Path(folder).absolute())  # Workers run in other folders.
     if not is_complete(folder, built_from):
         pipeline = examples_pipeline(config, source_dir, folder, pipeline_args)
         claim(folder, built_from)
         run(pipeline)
+    counts = read_counts(config, folder)
     fetch(folder, out_dir)
-    return read_counts(config, out_dir)
+    return counts
 
 
 def is_complete(folder: str, built_from: str) -> bool:

@@ -33,16 +33,14 @@ class Found:
     dead: pa.Table
 
 
-def hashed_ids(table: pa.Table, seed: int) -> pa.Table:
-    """Returns what a look-up needs of a checked table: its ids, and `HASH`, that of each id.
+def with_hashes(table: pa.Table, seed: int) -> pa.Table:
+    """Appends `HASH`, that of the id, which says where a row belongs, to rows of a table.
 
     Args:
-        table: The checked users or items table.
+        table: Rows of a checked users or items table, the id first.
         seed: Of the hashes.
     """
-    (id_name,) = {USER_ID, ITEM_ID} & set(table.column_names)
-    ids = table[id_name].combine_chunks()
-    return pa.table({id_name: ids, HASH: pa.array(id_hashes(ids, seed))})
+    return table.append_column(HASH, pa.array(id_hashes(table.column(0).combine_chunks(), seed)))
 
 
 def look_up(log: pa.Table, users: pa.Table, items: pa.Table) -> Found:
@@ -50,8 +48,8 @@ def look_up(log: pa.Table, users: pa.Table, items: pa.Table) -> Found:
 
     Args:
         log: Checked interactions.
-        users: `hashed_ids` of the users table.
-        items: The ids of the items table; its other columns, if any, are not looked at.
+        users: Ids of the users table, and `HASH`; other columns are not looked at.
+        items: Ids of the items table; other columns are not looked at.
     """
     log = log.combine_chunks()
     rejections = Rejections(len(log))

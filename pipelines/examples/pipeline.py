@@ -22,9 +22,10 @@ from pipelines.examples import broadcast_join, shuffled_join
 from pipelines.examples.arrow_ipc import to_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
 from pipelines.examples.dead_letters import check_counts
+from pipelines.examples.descriptions import finish, write_letters
 from pipelines.examples.inputs import Inputs, Log, plan_inputs
 from pipelines.examples.sources import Chunks
-from pipelines.examples.steps import INPUTS, finish, write_letters
+from pipelines.examples.steps import INPUTS
 from pipelines.file_systems import StrPath, is_remote, join, remove_unfinished
 from pipelines.readers.chunks import open_file
 from pipelines.readers.files import size_in_bytes
@@ -82,8 +83,10 @@ def examples_pipeline(
     Raises:
         InvalidInputError: A file or column is missing, or the runner is not to be used.
     """
+    # First, since a pipeline that is never run leaves its temporary folder behind.
+    inputs = plan_inputs(config, source_dir)
     pipeline = new_pipeline(pipeline_args)
-    assemble(pipeline, config, plan_inputs(config, source_dir), out_dir)
+    assemble(pipeline, config, inputs, out_dir)
     return pipeline
 
 
@@ -97,7 +100,8 @@ def read_counts(config: RunConfig, examples_dir: StrPath) -> dict[str, Any]:
     if not FileSystems.exists(path):
         raise InvalidInputError(
             f"{examples_dir}: the job has ended, but what its workers wrote is not here. They "
-            "should share this folder with this machine, under the same name: give another `--out`."
+            "should share this folder with this machine, under the same name: give another "
+            "`--out`, or a bucket by `--examples-at`."
         )
     with open_file(path) as file:
         counts = json.load(file)

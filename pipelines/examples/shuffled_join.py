@@ -22,24 +22,21 @@ from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 
 from pipelines.config import RunConfig, SliceConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
-from pipelines.examples.checks import Checked, check_interactions, unreadable_rows
+from pipelines.examples.checks import check_interactions, unreadable_rows
 from pipelines.examples.inputs import GROUP, TIMESTAMP, Inputs, Log, Table
-from pipelines.examples.joins import by_shard, hashed_ids, in_order, look_up
+from pipelines.examples.joins import by_shard, in_order, look_up, with_hashes
+from pipelines.examples.shard_writer import EXAMPLE, GROUP_CODE, ShardWriter, encode_table
 from pipelines.examples.sources import Chunks
 from pipelines.examples.splits import HASH, TimeThresholds, id_hashes
 from pipelines.examples.steps import (
     DEAD,
-    EXAMPLE,
     GOOD,
-    GROUP_CODE,
     READ,
     REPEATED,
     TIMES,
     Joined,
     ReadLog,
-    ShardWriter,
     count,
-    encode_table,
     thresholds,
     with_counts,
 )
@@ -109,7 +106,7 @@ def join(
     )
     writer = ShardWriter.of(config, out_dir, num_shards)
     written = joined[GOOD] | "Write shards" >> beam.ParDo(
-        WriteJoined(writer, config.features, config.slices, config.seed),
+        WriteJoined(writer, config.features, config.slices),
         thresholds=thresholds(joined[TIMES], config.split),
     ).with_outputs(_USERS, _COUNTS, main=GOOD)
     catalogue = (
@@ -209,8 +206,8 @@ class CheckRows(beam.DoFn):
         checked = check_rows(from_bytes(rows), plan, shape)
         count(plan.name, DEAD, len(checked.dead))
         yield TaggedOutput(DEAD, (plan.name, to_bytes(checked.dead)))
-        hashes = id_hashes(checked.good[plan.id_name].combine_chunks(), self._seed)
-        for number, good in by_shard(checked.good, hashes, self._num_shards):
+        hashed = with_hashes(checked.good, self._seed)
+        for number, good in by_shard(hashed, hashed[HASH].to_numpy(), self._num_shards):
             yield number, to_bytes(good, "zstd")
 
 
@@ -230,15 +227,10 @@ class SendItems(beam.DoFn):
         """See the class."""
         number, parts = element
         wanted = _concatenated(parts[_WANTED], _PAIRS.empty_table)
-        if self._plan is None:
-            items = ids_table(ITEM_ID, pc.unique(wanted[ITEM_ID]))
-            yield TaggedOutput(READ, (_ITEMS, len(items)))
-        else:
-            unique = _unique(parts[_ITEMS], self._plan)
-            yield TaggedOutput(DEAD, (_ITEMS, to_bytes(unique.dead)))
-            items = unique.good
+        items, said = _table_of(_ITEMS, self._plan, parts[_ITEMS], wanted[ITEM_ID], self._seed)
+        yield said
         yield TaggedOutput(_CATALOGUE, (number, to_bytes(items)))
-        encoded = encode_table(items, self._seed)
+        encoded = encode_table(items)
         for name in (GROUP, ITEM_ID):
             encoded = encoded.add_column(0, name, items[name])
         encoded = encoded.select(_ENCODED_ITEMS.names).combine_chunks()
@@ -269,17 +261,12 @@ class JoinShard(beam.DoFn):
         """See the class."""
         number, parts = element
         log = _concatenated(parts[_LOG], self._empty_log)
-        if self._plan is None:
-            users = ids_table(USER_ID, pc.unique(log[USER_ID]))
-            yield TaggedOutput(READ, (_USERS, len(users)))
-        else:
-            unique = _unique(parts[_USERS], self._plan)
-            yield TaggedOutput(DEAD, (_USERS, to_bytes(unique.dead)))
-            users = unique.good
+        users, said = _table_of(_USERS, self._plan, parts[_USERS], log[USER_ID], self._seed)
+        yield said
         items = _concatenated(parts[_ITEMS], _ENCODED_ITEMS.empty_table)
         # Sorted as the whole table would be, since ties in time are broken by the item's row.
         items = items.sort_by(ITEM_ID)
-        found = look_up(log, hashed_ids(users, self._seed), items)
+        found = look_up(log, users, items)
         count("interactions", DEAD, len(found.dead))
         yield TaggedOutput(DEAD, ("interactions", to_bytes(found.dead)))
         ordered, repeated = in_order(found.good)
@@ -298,13 +285,9 @@ class WriteJoined(beam.DoFn):
     """A joined shard to its example files, its users and their summary, and counts of its items."""
 
     def __init__(
-        self,
-        writer: ShardWriter,
-        features: FeaturesConfig,
-        slices: Sequence[SliceConfig],
-        seed: int,
+        self, writer: ShardWriter, features: FeaturesConfig, slices: Sequence[SliceConfig]
     ) -> None:
-        self._writer, self._features, self._slices, self._seed = writer, features, slices, seed
+        self._writer, self._features, self._slices = writer, features, slices
 
     def process(
         self, shard: tuple[int, tuple[bytes, bytes, bytes]], thresholds: TimeThresholds
@@ -314,9 +297,7 @@ class WriteJoined(beam.DoFn):
         log, users, items = map(from_bytes, tables)
         groups, codes = group_codes(items)
         encoded_items = items.append_column(GROUP_CODE, pa.array(codes))
-        report = self._writer.write(
-            number, log, encode_table(users, self._seed), encoded_items, thresholds
-        )
+        report = self._writer.write(number, log, encode_table(users), encoded_items, thresholds)
         yield from report.written.values()
         num_shards = self._writer.num_shards
         path = _part(path_in(self._writer.out_dir, "users.parquet"), number, num_shards)
@@ -324,9 +305,9 @@ class WriteJoined(beam.DoFn):
         summary = summarise_users(users, report.user_counts, groups, self._features, self._slices)
         yield TaggedOutput(_USERS, summary)
         rows, counts = report.item_counts
-        ids = items[ITEM_ID].combine_chunks().take(pa.array(rows))
-        chosen = pa.table({ITEM_ID: ids, _COUNT: counts})
-        for item_shard, part in by_shard(chosen, id_hashes(ids, self._seed), num_shards):
+        chosen = items.select([ITEM_ID, HASH]).take(pa.array(rows))
+        of_items = pa.table({ITEM_ID: chosen[ITEM_ID], _COUNT: counts})
+        for item_shard, part in by_shard(of_items, chosen[HASH].to_numpy(), num_shards):
             yield TaggedOutput(_COUNTS, (item_shard, to_bytes(part)))
 
 
@@ -339,7 +320,7 @@ class WriteItems(beam.DoFn):
     def process(self, element: tuple[int, dict[str, Iterable[bytes]]]) -> Iterator[Any]:
         """See the class."""
         number, parts = element
-        (items,) = map(from_bytes, parts[_ITEMS])
+        items = _concatenated(parts[_ITEMS], self._no_items)
         ids = items[ITEM_ID].combine_chunks()
         counts = (
             np.stack([pc.index_in(part[ITEM_ID], ids).to_numpy(), part[_COUNT].to_numpy()])
@@ -350,17 +331,39 @@ class WriteItems(beam.DoFn):
         write_items(path, items, examples)
         yield summarise_items(items, examples, self._features)
 
+    @staticmethod
+    def _no_items() -> pa.Table:
+        return with_hashes(ids_table(ITEM_ID, pa.array([], pa.string())), 0)
+
 
 def _concatenated(tables: Iterable[bytes], empty: Callable[[], pa.Table]) -> pa.Table:
     parts = [from_bytes(table) for table in tables]
     return pa.concat_tables(parts or [empty()]).combine_chunks()
 
 
-def _unique(rows: Iterable[bytes], plan: Table) -> Checked:
-    """The checked rows of a table whose ids have a hash in common, each id once."""
-    unique = without_repeats(_concatenated(rows, functools.partial(no_rows, plan)))
-    count(plan.name, DEAD, len(unique.dead))
-    return unique
+def _table_of(
+    name: str, plan: Table | None, rows: Iterable[bytes], ids: pa.ChunkedArray, seed: int
+) -> tuple[pa.Table, TaggedOutput]:
+    """The users or items whose ids have a hash in common, each once, and what is to be said.
+
+    Args:
+        name: Of the input.
+        plan: Of its table, if there is one; else the log's ids are all there are.
+        rows: Checked rows of the table.
+        ids: Those in the log.
+        seed: Of the hashes.
+    """
+    if plan is None:
+        table = ids_table(USER_ID if name == _USERS else ITEM_ID, pc.unique(ids))
+        return with_hashes(table, seed), TaggedOutput(READ, (name, len(table)))
+    nothing = functools.partial(_no_rows, plan, seed)
+    unique = without_repeats(_concatenated(rows, nothing))
+    count(name, DEAD, len(unique.dead))
+    return unique.good, TaggedOutput(DEAD, (name, to_bytes(unique.dead)))
+
+
+def _no_rows(plan: Table, seed: int) -> pa.Table:
+    return with_hashes(no_rows(plan), seed)
 
 
 def _part(folder: str, number: int, num_parts: int) -> str:

@@ -17,6 +17,7 @@ from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.histories import history_column
 from pipelines.examples.inputs import FREQUENCY, GROUP
 from pipelines.examples.record_files import RecordFile
+from pipelines.examples.splits import HASH
 from pipelines.file_systems import StrPath, join, whole_file, write_json
 from pipelines.slicing import divide, reading_order
 from towers.config import (
@@ -197,7 +198,7 @@ def write_users(
 
     Args:
         path: The file.
-        users: Rows of the checked users table.
+        users: Rows of the checked users table, with `HASH`, which is left out.
         items: Rows of the checked items table, all that these users have chosen.
         shards: Reports of all examples of these users.
         features: The features of both sides.
@@ -206,12 +207,12 @@ def write_users(
         choices = (from_bytes(shard.choices) for shard in shards)
         lists = history_column(choices, len(users), items[ITEM_ID].combine_chunks())
         users = users.append_column(features.history.column, lists)
-    _write_table(path, users)
+    _write_table(path, users.drop([HASH]))
 
 
 def write_items(path: StrPath, items: pa.Table, item_counts: np.ndarray) -> None:
-    """Writes rows of the catalogue: the checked items and their training examples."""
-    _write_table(path, items.add_column(2, FREQUENCY, pa.array(item_counts)))
+    """Writes rows of the catalogue: the checked items, without `HASH`, and training examples."""
+    _write_table(path, items.drop([HASH]).add_column(2, FREQUENCY, pa.array(item_counts)))
 
 
 def total_counts(counts: Iterable[np.ndarray], num_rows: int) -> np.ndarray:

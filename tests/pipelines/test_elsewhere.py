@@ -143,6 +143,30 @@ def test_a_run_goes_on_from_examples_that_were_built_elsewhere(tmp_path, bucket)
         Run(changed, tmp_path / "other", examples_at=AT).examples()
 
 
+def test_only_examples_are_built_elsewhere(tmp_path, monkeypatch):
+    """Other machines share no run directory that validation could read."""
+    arguments = {}
+
+    def validate(config, examples_dir, out_dir, previous, pipeline_args):
+        arguments["validate"] = pipeline_args
+        (out_dir / "schema.pbtxt").touch()
+        return {}
+
+    monkeypatch.setattr("pipelines.validation.validate.validate_examples", validate)
+    args = ["--streaming_flag_of_a_runner"]
+    run = Run(config(write_files(tmp_path)), tmp_path / "run", beam_args=args, examples_at=AT)
+    run.examples()
+    run.validate()
+    assert arguments == {"validate": []}
+
+
+def test_a_folder_that_the_workers_do_not_share_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.examples.elsewhere.run", lambda pipeline: None)
+    run = config(write_files(tmp_path))
+    with pytest.raises(InvalidInputError, match=f"^{AT}: the job has ended, but"):
+        build_elsewhere(run, None, AT, "print", tmp_path / "out")
+
+
 def test_remote_inputs_that_change_are_noticed(tmp_path, bucket):
     run = _remote(config(write_files(tmp_path)))
     before = inputs_fingerprint(run)

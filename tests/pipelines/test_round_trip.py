@@ -168,7 +168,7 @@ def read_back(out: pathlib.Path) -> Counter:
 @settings(
     max_examples=12,
     deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(catalogues(), st.data())

@@ -11,7 +11,7 @@ from small_log import build, config, examples, records, write_files
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.examples import pipeline
-from pipelines.examples.steps import PARTS
+from pipelines.examples.checks import PARTS
 
 FEATURES = {
     "query": [
@@ -174,3 +174,13 @@ def test_empty_parquet_files_are_said_as_before(empty, tmp_path, monkeypatch):
         messages.append(str(error.value))
     assert messages[0] == messages[1]
     assert messages[0].startswith(f"data.{name}: there are no rows")
+
+
+def test_an_empty_log_is_said_when_it_alone_says_what_items_there_are(tmp_path):
+    folder = write_log(tmp_path)
+    path = folder / "log.parquet"
+    pd.read_csv(folder / "log.csv", dtype=str).head(0).to_parquet(path)
+    log = {**config(folder).data.interactions.model_dump(), "path": str(path)}
+    data = {"interactions": log, "items": None, "max_broadcast_mb": 0}
+    with pytest.raises(InvalidInputError, match="data.interactions: there are no rows"):
+        build(config(folder, data=data, features=IDS, groups=None), folder / "out")

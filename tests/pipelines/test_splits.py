@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import SplitConfig
-from pipelines.examples.joins import hashed_ids, in_order, look_up
+from pipelines.examples.joins import in_order, look_up, with_hashes
 from pipelines.examples.splits import (
     ORIGIN,
     USER_ROW,
@@ -99,8 +99,8 @@ def _log(rows):
     return pa.table(list(map(list, zip(*rows, strict=True))), names=names)
 
 
-_USERS = hashed_ids(pa.table({"user_id": ["u1", "u2"]}), 1)
-_ITEMS = hashed_ids(pa.table({"item_id": ["i1", "i2"]}), 1)
+_USERS = with_hashes(pa.table({"user_id": ["u1", "u2"]}), 1)
+_ITEMS = with_hashes(pa.table({"item_id": ["i1", "i2"]}), 1)
 _ROWS = [
     ("u2", "i1", 5, 0, 1),
     ("u1", "i2", 7, 0, 2),
