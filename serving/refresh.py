@@ -118,6 +118,8 @@ def refresh_index(
     Returns:
         What has changed; None, and nothing is written, where the index has to be built anew.
     """
+    if not config.refresh_up_to:
+        return None
     report = read_report(previous_dir)
     if report is None or report.get("built_for") != built_for(config):
         return None
