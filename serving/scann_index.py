@@ -7,6 +7,7 @@ import math
 import pathlib
 import shutil
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -33,11 +34,23 @@ def build_scann(
         settings: `leaves`, `leaves_to_search` and `reorder`, see `serving.config`.
         folder: Receives the SavedModel that `serving.search.load_scann_search` reads.
     """
+    builder = configure(require_scann().builder(vectors, k, "dot_product"), settings)
+    tf.saved_model.save(builder.build().serialize_to_module(), str(folder))
+
+
+def configure(builder: Any, settings: dict[str, int]) -> Any:
+    """Tells a builder, of ScaNN's TensorFlow ops or its Python bindings, how to build.
+
+    Args:
+        builder: What `scann_ops.builder` or `scann_ops_pybind.builder` returned.
+        settings: See `build_scann`.
+
+    Returns:
+        The builder.
+    """
     leaves = settings["leaves"]
-    searcher = (
-        require_scann()
-        .builder(vectors, k, "dot_product")
-        .tree(
+    return (
+        builder.tree(
             leaves,
             settings["leaves_to_search"],
             # Smaller samples leave partitions badly placed, and the default minimum of 50
@@ -51,9 +64,7 @@ def build_scann(
         # No other threshold found more in vectors of unit length, and in others it is all one.
         .score_ah(2, anisotropic_quantization_threshold=0.2)
         .reorder(settings["reorder"])
-        .build()
     )
-    tf.saved_model.save(searcher.serialize_to_module(), str(folder))
 
 
 def build_tuned(
