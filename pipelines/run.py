@@ -21,7 +21,7 @@ from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, fingerprint
 from pipelines.run_directory import RunDirectory, files_fingerprint
-from towers.config import USER_ID
+from towers.config import ITEM_ID, USER_ID
 
 if TYPE_CHECKING:
     from pipelines.audit.measurement import Measurement
@@ -201,6 +201,13 @@ class Run:
                 [f"{variant}/embeddings"],
                 functools.partial(self._build_index, variant),
             )
+            found = _read_json(self._path(f"{variant}/index") / "index.json")
+            if not found["target_reached"]:
+                short = ", ".join(found["short_groups"]) or "all items"
+                self._console.print(
+                    f"[yellow]recall target not reached:[/yellow] {found['recall']['overall']:.3f} "
+                    f"instead of {found['target']}; below it: {short}"
+                )
 
     def export(self) -> None:
         """Writes the next version of every variant's SavedModel, checked in a fresh process."""
@@ -392,6 +399,8 @@ class Run:
             out,
             self.config.seed,
             query_vectors=tower.embed(users),
+            item_ids=items[ITEM_ID].to_numpy(),
+            previous_dir=None if self.directory.force else self._path(f"{variant}/index"),
         )
 
     def _export(self, variant: str, version: int, out: pathlib.Path) -> dict[str, Any]:

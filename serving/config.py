@@ -25,11 +25,33 @@ class ServingConfig(Settings):
     exact_up_to: int = Field(default=20_000, ge=1)
     """Largest catalogue that `auto` searches exactly."""
 
+    recall_target: float = Field(default=0.95, gt=0, lt=1)
+    """Share of the exact lists that a ScaNN index should find, over all items and in every group
+    that is on them often enough to tell. The cheapest `leaves`, `leaves_to_search` and `reorder`
+    that reach it are found by trying. Those given below are taken as they are: `leaves` alone is
+    one thing less to try, with either of the others nothing is tried."""
+
     leaves: int | None = Field(default=None, ge=1)
-    """Partitions of the ScaNN tree; by default about the square root of the catalogue size."""
+    """Partitions of the ScaNN tree; by default about the square root of the catalogue size, or
+    twice that."""
 
     leaves_to_search: int | None = Field(default=None, ge=1)
-    """Partitions looked into per query; by default a tenth of `leaves`, at least ten."""
+    """Partitions looked into per query. Where `reorder` alone is given, a tenth of `leaves`, at
+    least ten."""
 
     reorder: int | None = Field(default=None, ge=1)
-    """Candidates whose exact score is computed; by default ten times `k`."""
+    """Candidates whose exact score is computed. Where `leaves_to_search` alone is given, ten times
+    `k`."""
+
+    max_share_change: float | None = Field(default=None, gt=0)
+    """How far a ScaNN index may change the share of the places on lists that a group has, relative
+    to exact search, before the run stops: with 0.05, a group with 10 % should keep 9.5 to 10.5 %.
+    No limit by default."""
+
+    shards: int = Field(default=1, ge=1)
+    """Pieces of the index that are searched side by side and merged into the same lists."""
+
+    refresh_up_to: float = Field(default=0.0, ge=0, le=1)
+    """Share of the catalogue that may have changed since a ScaNN index was built for it to be
+    brought up to date instead of built anew: new items are then searched exactly, those gone are
+    taken out. The index then depends on the one before it; 0 always builds."""

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import math
+import dataclasses
+import itertools
 import pathlib
 import shutil
 import time
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow.parquet as pq
 import tensorflow as tf
 
 from fairness_losses.errors import InvalidInputError
 from serving.config import ServingConfig
-from serving.scann_index import build_scann
+from serving.index_audit import Comparison, check_shares, describe
+from serving.index_files import (
+    INDEX_FILE,
+    ITEMS_FILE,
+    SCANN_FOLDER,
+    read_report,
+    write_items,
+    write_json,
+)
+from serving.refresh import RefreshedSearch, built_for, refresh_index
+from serving.scann_index import build_scann, build_tuned, given_settings
+from serving.scann_state import load_state
 from serving.search import ExactSearch, Search, load_scann_search
+from serving.sharding import ShardedScannSearch, ShardedSearch, shard_starts
+from serving.tuning import Sample
 
-INDEX_FILE = "index.json"
-_SCANN_FOLDER = "scann"
 _NUM_QUERIES = 1000
 _BATCH_SIZE = 256
-_FEWEST_FOR_SCANN = 16  # Asymmetric hashing has 16 codewords per block to learn.
 
 
 def build_index(
@@ -32,6 +43,8 @@ def build_index(
     seed: int,
     *,
     query_vectors: np.ndarray,
+    item_ids: np.ndarray | None = None,
+    previous_dir: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """Builds the index and writes it, with its recall, to a folder.
 
@@ -41,43 +54,49 @@ def build_index(
         vectors: Catalogue, float32 `[num_items, dim]`.
         group_labels: Group of every item, string `[num_items]`.
         config: Kind and settings of the index.
-        out_dir: Receives `index.json` and, for ScaNN, the folder `scann`. What it held is lost.
-        seed: Of the sample of queries.
-        query_vectors: Vectors of real queries, float32 `[num_queries, dim]`; recall is measured
-            on a sample of at most 1000 of them.
+        out_dir: Receives `index.json` and, for ScaNN, the folder `scann`, `items.parquet` and,
+            where settings were tried, `tuning.json`. What it held is lost.
+        seed: Of the samples of queries and of the intervals.
+        query_vectors: Vectors of real queries, float32 `[num_queries, dim]`. Settings are tried
+            on a sample of at most 1000 of them; recall is measured on as many others.
+        item_ids: Unique ids, string `[num_items]`; without them the index cannot be refreshed.
+        previous_dir: An earlier index, which is refreshed if `config.refresh_up_to` allows.
 
     Returns:
-        What `index.json` holds: `kind` (exact or scann), `num_items`, `dim`, `k`, `settings`
-        (empty for exact), `build_seconds`, and `recall` with `num_queries`, `overall` (mean over
-        the queries of the share of the exact list that is found) and `by_group` (share of the
-        group's items on all exact lists that is found; None where no list has any).
+        What `index.json` holds:
+
+        - `kind` (exact or scann), `num_items`, `dim`, `k`, `shards`, `settings` (empty for exact),
+          `build_seconds`;
+        - `tuned`, `built_for` (what was asked of the index) and `refreshed` (None, or how many
+          items were `built`, `kept` and `added`);
+        - `recall` with `num_queries`, `overall` (share of the exact lists that is found), `low`
+          and `high` of its interval, and `by_group` (None where no list has any of the group);
+        - `groups`: per group `recall` (`value`, `low`, `high`, `count`, places on exact lists)
+          and `share` of all places (`exact`, `found` by the index, and the relative `change`);
+        - `target`, `target_reached` and `short_groups`, those that miss it.
 
     Raises:
         InvalidInputError: The settings do not fit the catalogue, or ScaNN is not to be had.
+        ShareChangedError: A group's share changes by more than `config.max_share_change`.
     """
-    num_items, dim = vectors.shape
-    k = min(config.k, num_items)
-    kind = choose_kind(config, num_items)
-    shutil.rmtree(out_dir, ignore_errors=True)
-    out_dir.mkdir(parents=True)
-    settings = _scann_settings(config, num_items) if kind == "scann" else {}
-    start = time.monotonic()
-    if kind == "scann":
-        build_scann(vectors, k, settings, out_dir / _SCANN_FOLDER)
-    report = {
-        "kind": kind,
-        "num_items": num_items,
-        "dim": dim,
-        "k": k,
-        "settings": settings,
-        "build_seconds": round(time.monotonic() - start, 3),
-    }
-    queries = _sample(query_vectors, seed)
-    exact = _search_all(ExactSearch(vectors), queries, k)
-    found = exact if kind == "exact" else _search_all(_load(report, vectors, out_dir), queries, k)
-    report["recall"] = measure_recall(exact, found, group_labels)
-    text = json.dumps(report, indent=2, ensure_ascii=False)
-    (out_dir / INDEX_FILE).write_text(text, encoding="utf-8")
+    catalogue = _Catalogue(vectors, group_labels, item_ids)
+    kind = choose_kind(config, len(vectors))
+    is_tuned = kind == "scann" and config.leaves_to_search is None and config.reorder is None
+    tried, held_out = _samples(query_vectors, vectors, config.k, is_tuned, seed)
+    report = None
+    if kind == "scann" and previous_dir is not None:
+        _empty(out_dir)
+        refreshed = _refresh(catalogue, config, previous_dir, out_dir)
+        if refreshed:
+            report = _measure(refreshed, catalogue, held_out, config, out_dir, seed)
+    # What is new may be what the settings of a refreshed index were not made for.
+    if report is None or not report["target_reached"]:
+        _empty(out_dir)
+        made = _build(kind, catalogue, config, tried if is_tuned else None, out_dir)
+        report = _measure(made, catalogue, held_out, config, out_dir, seed)
+    write_json(report, out_dir / INDEX_FILE)
+    if config.max_share_change is not None:
+        check_shares(report["groups"], config.max_share_change)
     return report
 
 
@@ -87,13 +106,12 @@ def load_index(index_dir: pathlib.Path, vectors: np.ndarray) -> tuple[Search, di
     Raises:
         InvalidInputError: The folder holds no complete index, or one of another catalogue.
     """
-    path = index_dir / INDEX_FILE
-    if not path.is_file():
+    report = read_report(index_dir)
+    if report is None:
         raise InvalidInputError(f"{index_dir}: holds no complete index. Build the index again.")
-    report = json.loads(path.read_text(encoding="utf-8"))
     if [report["num_items"], report["dim"]] != list(vectors.shape):
         raise InvalidInputError(
-            f"{path}: the index is of {report['num_items']} vectors of dimension "
+            f"{index_dir / INDEX_FILE}: the index is of {report['num_items']} vectors of dimension "
             f"{report['dim']}, but the catalogue has {vectors.shape[0]} of dimension "
             f"{vectors.shape[1]}. Build the index again."
         )
@@ -107,75 +125,142 @@ def choose_kind(config: ServingConfig, num_items: int) -> Literal["exact", "scan
     return config.index
 
 
-def measure_recall(exact: np.ndarray, found: np.ndarray, group_labels: np.ndarray) -> dict:
-    """Compares approximate lists with the exact ones.
+@dataclasses.dataclass(frozen=True)
+class _Catalogue:
+    vectors: np.ndarray
+    group_labels: np.ndarray
+    item_ids: np.ndarray | None
 
-    Args:
-        exact: Rows by exact search, int `[num_queries, k]`.
-        found: Rows by the index, int `[num_queries, k]`, negative where a list is short.
-        group_labels: Group of every item, string `[num_items]`.
 
-    Returns:
-        `num_queries`, `overall` and `by_group`, see `build_index`.
-    """
-    query = np.arange(len(exact))[:, None] * len(group_labels)
-    is_found = np.isin(query + exact, (query + found)[found >= 0])
-    labels, codes = np.unique(np.asarray(group_labels, dtype=str), return_inverse=True)
-    listed = np.bincount(codes[exact].ravel(), minlength=len(labels))
-    hits = np.bincount(codes[exact].ravel(), weights=is_found.ravel(), minlength=len(labels))
+def _build(
+    kind: str,
+    catalogue: _Catalogue,
+    config: ServingConfig,
+    tried: Sample | None,
+    out_dir: pathlib.Path,
+) -> dict[str, Any]:
+    """Builds an index, tuned if there is a sample to try settings on."""
+    vectors = catalogue.vectors
+    settings: dict[str, int] = {}
+    start = time.monotonic()
+    if kind == "scann" and tried is None:
+        settings = given_settings(config, len(vectors))
+        build_scann(vectors, min(config.k, len(vectors)), settings, out_dir / SCANN_FOLDER)
+    seconds = time.monotonic() - start
+    if tried is not None:
+        settings, seconds = build_tuned(vectors, catalogue.group_labels, config, tried, out_dir)
+    if kind == "scann" and catalogue.item_ids is not None:
+        write_items(catalogue.item_ids, np.arange(len(vectors)), out_dir)
     return {
-        "num_queries": len(exact),
-        "overall": float(is_found.mean()),
-        "by_group": {
-            str(label): float(hits[g] / listed[g]) if listed[g] else None
-            for g, label in enumerate(labels)
-        },
+        "kind": kind,
+        "settings": settings,
+        "build_seconds": round(seconds, 3),
+        "tuned": tried is not None,
+        "refreshed": None,
     }
+
+
+def _refresh(
+    catalogue: _Catalogue, config: ServingConfig, previous_dir: pathlib.Path, out_dir: pathlib.Path
+) -> dict[str, Any] | None:
+    """Brings an earlier index up to date, if that is what is to be done."""
+    start = time.monotonic()
+    earlier = read_report(previous_dir)
+    if earlier is None or catalogue.item_ids is None:
+        return None
+    changes = refresh_index(previous_dir, catalogue.vectors, catalogue.item_ids, config, out_dir)
+    if changes is None:
+        return None
+    return {
+        "kind": "scann",
+        "settings": earlier["settings"],
+        "build_seconds": round(time.monotonic() - start, 3),
+        "tuned": earlier["tuned"],
+        "refreshed": dataclasses.asdict(changes),
+    }
+
+
+def _measure(
+    made: dict[str, Any],
+    catalogue: _Catalogue,
+    held_out: Sample,
+    config: ServingConfig,
+    out_dir: pathlib.Path,
+    seed: int,
+) -> dict[str, Any]:
+    """Completes `index.json` with what the index is of and what it loses."""
+    num_items, dim = catalogue.vectors.shape
+    report = {
+        **made,
+        "num_items": num_items,
+        "dim": dim,
+        "k": held_out.exact.shape[1],
+        "shards": config.shards,
+        "built_for": built_for(config),
+    }
+    found = held_out.exact
+    if made["kind"] == "scann":
+        search = _load(report, catalogue.vectors, out_dir)
+        found = _search_all(search, held_out.queries, report["k"])
+    comparison = Comparison.of(held_out.exact, found, catalogue.group_labels)
+    return {**report, **describe(comparison, config.recall_target, seed)}
 
 
 def _load(report: dict[str, Any], vectors: np.ndarray, index_dir: pathlib.Path) -> Search:
     if report["kind"] == "exact":
+        return _exact(vectors, report["shards"])
+    folder, settings = index_dir / SCANN_FOLDER, report["settings"]
+    refreshed = report["refreshed"]
+    num_base = refreshed["kept"] if refreshed else len(vectors)
+    base: Search
+    if report["shards"] == 1:
+        base = load_scann_search(folder, num_base, settings)
+    else:
+        base = ShardedScannSearch(load_state(folder), report["shards"], **settings)
+    if num_base == len(vectors):
+        return base
+    base_rows = pq.read_table(index_dir / ITEMS_FILE)["row"].to_numpy()
+    added_rows = np.setdiff1d(np.arange(len(vectors)), base_rows)
+    return RefreshedSearch(base, base_rows, ExactSearch(vectors[added_rows]), added_rows)
+
+
+def _exact(vectors: np.ndarray, shards: int) -> Search:
+    if shards == 1:
         return ExactSearch(vectors)
-    return load_scann_search(index_dir / _SCANN_FOLDER, len(vectors), report["settings"])
+    starts = shard_starts(len(vectors), shards)
+    parts = [ExactSearch(vectors[a:b]) for a, b in itertools.pairwise(starts)]
+    return ShardedSearch(parts, starts)
 
 
-def _scann_settings(config: ServingConfig, num_items: int) -> dict[str, int]:
-    if num_items < _FEWEST_FOR_SCANN:
-        raise InvalidInputError(
-            f"`serving.index: scann` needs at least {_FEWEST_FOR_SCANN} items. Received: "
-            f"{num_items}. Set `serving.index: exact`."
-        )
-    k = min(config.k, num_items)
-    leaves = config.leaves or round(math.sqrt(num_items))
-    leaves_to_search = config.leaves_to_search or min(max(10, leaves // 10), leaves)
-    reorder = config.reorder or 10 * k
-    if leaves > num_items:
-        raise InvalidInputError(
-            f"`serving.leaves` should be at most the number of items, {num_items}. Received: "
-            f"{leaves}."
-        )
-    if leaves_to_search > leaves:
-        raise InvalidInputError(
-            f"`serving.leaves_to_search` should be at most `serving.leaves`, here {leaves}. "
-            f"Received: {leaves_to_search}."
-        )
-    if reorder < k:
-        raise InvalidInputError(
-            f"`serving.reorder` should be at least `serving.k`, here {k}: ScaNN returns no more "
-            f"candidates than it reorders. Received: {reorder}."
-        )
-    return {"leaves": leaves, "leaves_to_search": leaves_to_search, "reorder": reorder}
+def _samples(
+    query_vectors: np.ndarray, vectors: np.ndarray, k: int, is_tuned: bool, seed: int
+) -> tuple[Sample, Sample]:
+    """Two samples of queries with their exact lists: to try settings on, and to measure on.
 
+    Where there is nothing to try, the first is empty; where there is one query, it is in both.
+    """
+    number = len(query_vectors)
+    chosen = np.random.default_rng(seed).permutation(number)
+    split = min(number // 2, _NUM_QUERIES) if is_tuned else 0
+    tried = chosen[: max(split, is_tuned)]
+    search = ExactSearch(vectors)
 
-def _sample(query_vectors: np.ndarray, seed: int) -> np.ndarray:
-    if len(query_vectors) <= _NUM_QUERIES:
-        return query_vectors
-    chosen = np.random.default_rng(seed).choice(len(query_vectors), _NUM_QUERIES, replace=False)
-    return query_vectors[np.sort(chosen)]
+    def sample(rows: np.ndarray) -> Sample:
+        queries = query_vectors[np.sort(rows)]
+        return Sample(queries, _search_all(search, queries, min(k, len(vectors))))
+
+    return sample(tried), sample(chosen[split : split + _NUM_QUERIES])
 
 
 def _search_all(search: Search, queries: np.ndarray, k: int) -> np.ndarray:
-    batches = np.split(queries, range(_BATCH_SIZE, len(queries), _BATCH_SIZE))
-    nothing = [tf.zeros([len(batch), 0], tf.int32) for batch in batches]
-    rows = [search(tf.constant(q), k, n)[0].numpy() for q, n in zip(batches, nothing, strict=True)]
-    return np.concatenate(rows)
+    found = np.empty((len(queries), k), np.int32)
+    for start in range(0, len(queries), _BATCH_SIZE):
+        batch = tf.constant(queries[start : start + _BATCH_SIZE])
+        rows, _ = search(batch, k, tf.zeros([len(batch), 0], tf.int32))
+        found[start : start + len(batch)] = rows
+    return found
+
+
+def _empty(folder: pathlib.Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The two ways to search a catalogue, as modules that live inside the exported graph."""
+"""Ways to search a catalogue, as modules that live inside the exported graph."""
 
 from __future__ import annotations
 
@@ -54,16 +54,73 @@ class ExactSearch(tf.Module):
         cells = tf.stack([tf.cast(known[:, 0], tf.int32), tf.gather_nd(excluded, known)], axis=1)
         hidden = tf.fill([tf.shape(cells)[0]], -float("inf"))
         scores, rows = tf.math.top_k(tf.tensor_scatter_nd_update(scores, cells, hidden), k)
-        return _without_hidden(rows, scores), scores
+        return without_hidden(rows, scores), scores
 
 
-class ScannSearch(tf.Module):
-    """Approximate search in a ScaNN index: a tree, asymmetric hashing, exact reordering.
+class LeafSearch(tf.Module):
+    """Approximate search that looks into some leaves of a tree; how is left to `fetch`.
 
     ScaNN knows no exclusions. So as many more candidates are fetched as are excluded, from as
     many more leaves as hold that number on average, and the excluded ones are masked. Where the
     leaves looked into hold too few, the whole tree is searched: a list is short only when the
     catalogue is.
+    """
+
+    def __init__(self, num_items: int, leaves: int, leaves_to_search: int, reorder: int) -> None:
+        """Initialises the search.
+
+        Args:
+            num_items: Size of the catalogue.
+            leaves: Partitions of the tree.
+            leaves_to_search: Partitions looked into when nothing is excluded.
+            reorder: Candidates whose exact score is computed when nothing is excluded.
+        """
+        super().__init__()
+        self.num_items = num_items
+        self.leaves = leaves
+        self._leaves_to_search = leaves_to_search
+        self._reorder = reorder
+
+    def __call__(
+        self, queries: tf.Tensor, k: int, excluded: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Search`."""
+        num_excluded = tf.shape(excluded)[1]
+        wanted = tf.minimum(k + num_excluded, self.num_items)
+        more_leaves = -(-num_excluded * self.leaves // self.num_items)
+        leaves = tf.minimum(self._leaves_to_search + more_leaves, self.leaves)
+        reorder = tf.maximum(self._reorder + num_excluded, wanted)
+        rows, scores = self.fetch(queries, wanted, reorder, leaves)
+        is_short = (tf.shape(rows)[1] < wanted) | tf.reduce_any(rows == NO_ITEM)
+        rows, scores = tf.cond(
+            is_short,
+            lambda: self.fetch(queries, wanted, reorder, self.leaves),
+            lambda: (rows, scores),
+        )
+        scores, order = tf.math.top_k(tf.where(_is_in(rows, excluded), -float("inf"), scores), k)
+        return without_hidden(tf.gather(rows, order, batch_dims=1), scores), scores
+
+    def fetch(
+        self, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what some leaves hold.
+
+        Args:
+            queries: float32 `[num_queries, dim]`.
+            wanted: Length of the lists, at most `reorder`.
+            reorder: Candidates whose exact score is computed.
+            leaves: Partitions looked into.
+
+        Returns:
+            Rows and scores as `Search` returns them, with fewer columns where no list is as long.
+        """
+        raise NotImplementedError
+
+
+class ScannSearch(LeafSearch):
+    """Approximate search in a ScaNN index: a tree, asymmetric hashing, exact reordering.
+
+    Of equal scores ScaNN itself returns the lower row first.
 
     Source: Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector Quantization,
     ICML 2020.
@@ -76,52 +133,41 @@ class ScannSearch(tf.Module):
 
         Args:
             state: What `searcher.serialize_to_module()` returned, or was saved and loaded.
-            num_items: Size of the catalogue.
-            leaves: Partitions of the tree.
-            leaves_to_search: Partitions looked into when nothing is excluded.
-            reorder: Candidates whose exact score is computed when nothing is excluded.
+            num_items: See `LeafSearch`.
+            leaves: See `LeafSearch`.
+            leaves_to_search: See `LeafSearch`.
+            reorder: See `LeafSearch`.
         """
-        super().__init__()
+        super().__init__(num_items, leaves, leaves_to_search, reorder)
         self._state = state
-        self._num_items = num_items
-        self._leaves = leaves
-        self._leaves_to_search = leaves_to_search
-        self._reorder = reorder
 
-    def __call__(
-        self, queries: tf.Tensor, k: int, excluded: tf.Tensor
+    def fetch(
+        self, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `Search`."""
-        num_excluded = tf.shape(excluded)[1]
-        wanted = tf.minimum(k + num_excluded, self._num_items)
-        more_leaves = -(-num_excluded * self._leaves // self._num_items)
-        leaves = tf.minimum(self._leaves_to_search + more_leaves, self._leaves)
-        reorder = tf.maximum(self._reorder + num_excluded, wanted)
-        rows, scores = self._fetch(queries, wanted, reorder, leaves)
-        is_short = (tf.shape(rows)[1] < wanted) | tf.reduce_any(tf.math.is_nan(scores))
-        rows, scores = tf.cond(
-            is_short,
-            lambda: self._fetch(queries, wanted, reorder, self._leaves),
-            lambda: (rows, scores),
-        )
-        hidden = _is_in(rows, excluded) | tf.math.is_nan(scores)
-        scores, order = tf.math.top_k(tf.where(hidden, -float("inf"), scores), k)
-        return _without_hidden(tf.gather(rows, order, batch_dims=1), scores), scores
-
-    def _fetch(
-        self, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor | int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        searcher = require_scann().searcher_from_module(self._state)
-        rows, scores = searcher.search_batched(
-            queries,
-            final_num_neighbors=wanted,
-            pre_reorder_num_neighbors=reorder,
-            leaves_to_search=leaves,
-        )
-        return tf.ensure_shape(rows, [None, None]), tf.ensure_shape(scores, [None, None])
+        """See `LeafSearch`."""
+        return search_state(self._state, queries, wanted, reorder, leaves)
 
 
-def load_scann_search(folder: pathlib.Path, num_items: int, settings: dict[str, int]) -> Search:
+def search_state(
+    state: Any, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Asks a ScaNN index; the arguments are those of `LeafSearch.fetch`, which see."""
+    searcher = require_scann().searcher_from_module(state)
+    rows, scores = searcher.search_batched(
+        queries,
+        final_num_neighbors=wanted,
+        pre_reorder_num_neighbors=reorder,
+        leaves_to_search=leaves,
+    )
+    scores = tf.ensure_shape(scores, [None, None])
+    # Lists that are shorter than others of the batch end with NaN.
+    scores = tf.where(tf.math.is_nan(scores), -float("inf"), scores)
+    return without_hidden(tf.ensure_shape(rows, [None, None]), scores), scores
+
+
+def load_scann_search(
+    folder: pathlib.Path, num_items: int, settings: dict[str, int]
+) -> ScannSearch:
     """Loads the index that `serving.index` saved in `folder`, with the settings it was built by.
 
     Raises:
@@ -155,5 +201,6 @@ def _is_in(rows: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
     return tf.gather(excluded, nearest, batch_dims=1) == rows
 
 
-def _without_hidden(rows: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+def without_hidden(rows: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Rows, with `NO_ITEM` where the score is -inf."""
     return tf.where(scores > -float("inf"), rows, NO_ITEM)

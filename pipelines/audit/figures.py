@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fairness_losses.bootstrap import estimate, resampled_sums
 from fairness_losses.errors import InvalidInputError
-from pipelines.audit.bootstrap import estimate, resampled_sums
 from pipelines.audit.layout import Layout, Statistics
 from pipelines.audit.measurement import Measurement, measure
 from pipelines.config import RunConfig

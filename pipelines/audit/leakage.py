@@ -20,8 +20,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fairness_losses.bootstrap import estimate, resampled_sums
 from fairness_losses.config import UNKNOWN
-from pipelines.audit.bootstrap import estimate, resampled_sums
 from pipelines.config import RunConfig
 
 _MAX_ROWS = 20_000

@@ -93,8 +93,19 @@ def extra() -> dict:
             "recall": {
                 "num_queries": 1000,
                 "overall": 0.977 + better,
+                "low": 0.975 + better,
+                "high": 0.979 + better,
                 "by_group": {group: value + better for group, value in recall.items()},
             },
+            "groups": {
+                group: _index_group(value + better, share)
+                for (group, value), share in zip(
+                    recall.items(), (0.11, 0.78, 0.03, 0.08), strict=True
+                )
+            },
+            "target": 0.95,
+            "target_reached": better > 0,
+            "short_groups": [] if better else ["mixed"],
         }
         for variant, better in (("without_regularizer", 0.0), ("exposure_parity", 0.006))
     }
@@ -110,6 +121,21 @@ def extra() -> dict:
         for variant, worse in (("without_regularizer", 0.0), ("exposure_parity", 0.11))
     }
     return {"counts": counts, "index": index, "training": training}
+
+
+def _index_group(recall: float, share: float) -> dict:
+    """What `index.json` says of a group."""
+    places = round(share * 100_000)
+    change = recall - 0.975
+    interval = {"low": change - 0.004, "high": change + 0.004, "count": places}
+    return {
+        "recall": {"value": recall, "low": recall - 0.003, "high": recall + 0.003, "count": places},
+        "share": {
+            "exact": share,
+            "found": share * (1 + change),
+            "change": {"value": change, **interval},
+        },
+    }
 
 
 def report(settings: RunConfig | None = None, **size) -> dict:

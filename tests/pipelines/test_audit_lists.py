@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fairness_losses.bootstrap import percentile_interval
 from fairness_losses.errors import InvalidInputError
-from pipelines.audit.bootstrap import percentile_interval
 from pipelines.audit.figures import audit, measure
 from pipelines.audit.job import audit_files
 from pipelines.audit.list_files import ListFiles

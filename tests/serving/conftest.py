@@ -66,7 +66,7 @@ def clustered_vectors(num: int, seed: int, dim: int = 16) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def clustered() -> Callable[..., np.ndarray]:
     """The function `clustered_vectors`."""
     return clustered_vectors

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.audit.bootstrap import estimate, percentile_interval, resampled_sums
+from fairness_losses.bootstrap import estimate, percentile_interval, resampled_sums
 
 
 def test_interval_of_a_ratio_agrees_with_scipy():
