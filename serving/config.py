@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from fairness_losses.config import Settings
+from serving.mix.config import PolicyConfig
 
 
 class ServingConfig(Settings):
@@ -33,3 +34,10 @@ class ServingConfig(Settings):
 
     reorder: int | None = Field(default=None, ge=1)
     """Candidates whose exact score is computed; by default ten times `k`."""
+
+    policy: PolicyConfig = PolicyConfig()
+    """Which items of which groups make a list."""
+
+    also_exact: bool = False
+    """With a ScaNN index, whether `<name>-exact` is exported beside it: the same model with exact
+    search, whose graph has core TensorFlow ops only and runs on a stock server."""
