@@ -109,9 +109,9 @@ class Retriever(tf.Module):
 
             `query_embedding` and, with a candidate tower, `candidate_embedding` return `embedding`,
             float32 `[num_queries, dim]`, of features. Under the policy `steered`,
-            `steering_prices` takes `new_prices`, float32 `[n, num_groups]`, where n is 0 to read
-            or the number of policy rows to set, and returns `prices` of the same width and their
-            `groups`, string `[num_groups]`.
+            `steering_prices` takes `new_prices`, float32 `[n, num_groups]`, for the first n policy
+            rows, none to read only, and returns `prices`, float32 `[num_rows, num_groups]`, and
+            their `groups`, string `[num_groups]`.
         """
         features = self._embed.structured_input_signature[1]
         signatures = {
@@ -202,13 +202,12 @@ class Retriever(tf.Module):
 def _steering_prices(
     prices: Prices, groups: tf.Tensor, **inputs: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    new = inputs[NEW_PRICES]
-
-    def assign() -> tf.Tensor:
-        prices.assign(tf.ensure_shape(new, prices.shape))
-        return prices.all()
-
-    return {"prices": tf.cond(tf.shape(new)[0] > 0, assign, prices.all), "groups": groups}
+    # As a difference, so that nothing is lost of what other requests add meanwhile.
+    new = inputs[NEW_PRICES][: prices.shape[0]]
+    number = tf.shape(new)[0]
+    change = new - prices.all()[:number]
+    prices.add(tf.pad(change, [[0, prices.shape[0] - number], [0, 0]]))
+    return {"prices": prices.all(), "groups": groups}
 
 
 def _table(keys: Sequence[str] | np.ndarray, values: Any, default: int) -> Any:

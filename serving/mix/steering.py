@@ -66,9 +66,9 @@ class Prices(tf.Module):
         """Returns the prices of all rows, float32 `[num_rows, num_groups]`."""
         return self._prices.read_value()
 
-    def assign(self, prices: tf.Tensor) -> None:
-        """Sets the prices of all rows."""
-        self._prices.assign(prices)
+    def add(self, change: tf.Tensor) -> None:
+        """Adds to the prices of all rows, float32 `[num_rows, num_groups]`."""
+        self._prices.assign_add(change)
 
     def observe(self, row: tf.Tensor, codes: tf.Tensor, counts: tf.Tensor) -> None:
         """Moves the prices by what was served.
@@ -85,9 +85,7 @@ class Prices(tf.Module):
         total = tf.reduce_sum(exposure * has_target, axis=1, keepdims=True)
         missing = has_target * (total - tf.math.divide_no_nan(exposure, shares))
         missing *= tf.cast(counts, tf.float32)[:, tf.newaxis]
-        self._prices.assign_add(
-            self._step * tf.math.unsorted_segment_sum(missing, row, self.shape[0])
-        )
+        self.add(self._step * tf.math.unsorted_segment_sum(missing, row, self.shape[0]))
 
 
 def with_groups(vectors: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:

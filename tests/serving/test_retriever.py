@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_mixes import exact_mix
+from small_mixes import mix_of
 
 from fairness_losses.errors import InvalidInputError
 from serving.retriever import CONTROLS, Retriever, load_retriever
@@ -21,7 +21,7 @@ def make(save_query_tower):
 
     def build(k=2, temperature=1.0, policy_keys=(), **policy):
         tower = tf.saved_model.load(str(save_query_tower(list(USERS), list(USERS.values()))))
-        mix = exact_mix(VECTORS, GROUPS, k, **policy)
+        mix = mix_of(VECTORS, GROUPS, k, **policy)
         return Retriever(
             tower,
             mix,
