@@ -266,6 +266,7 @@ class RunConfig(Settings):
             )
         self._check_slices()
         self._check_serving()
+        self._check_policy()
         self._check_fairness_slices()
         self._check_sweep()
         for name in ("min_positives", "max_share_ratio"):
@@ -316,6 +317,18 @@ class RunConfig(Settings):
             raise ValueError(
                 "`validation.serving_path` needs a feature in `features.query` that examples have, "
                 "too; a history is in none. Remove the setting."
+            )
+
+    def _check_policy(self) -> None:
+        """What `serving.policy` says of groups and slices has to fit those there are."""
+        policy = self.serving.policy
+        if policy.kind != "relevance" and self.groups is None:
+            raise ValueError(f"`serving.policy.kind: {policy.kind}` needs `groups`: give them.")
+        names = [cut.name for cut in self.slices]
+        if policy.by_slice is not None and policy.by_slice.slice not in names:
+            raise ValueError(
+                f"`serving.policy.by_slice.slice` should be one of `slices`: {', '.join(names)}. "
+                f"Received: {policy.by_slice.slice!r}."
             )
 
     def _check_fairness_slices(self) -> None:

@@ -25,6 +25,7 @@ from towers.config import ITEM_ID, USER_ID
 
 if TYPE_CHECKING:
     from pipelines.audit.measurement import Measurement
+    from serving.config import ServingConfig
 
 BASELINE = "without_regularizer"
 """The variant that every other one is compared with."""
@@ -197,7 +198,7 @@ class Run:
             )
             self._build(
                 f"{variant}/index",
-                [self.config.serving, self.config.seed],
+                self._index_settings(),
                 [f"{variant}/embeddings"],
                 functools.partial(self._build_index, variant),
             )
@@ -211,21 +212,30 @@ class Run:
 
     def export(self) -> None:
         """Writes the next version of every variant's SavedModel, checked in a fresh process."""
+        for variant in self.variants:
+            self._export_next(variant, self.config.serving, exact=False)
+            index = _read_json(self._path(f"{variant}/index") / "index.json")
+            if self.config.serving.also_exact and index["kind"] != "exact":
+                name = f"{self.config.serving.name}-exact"
+                exact = self.config.serving.model_copy(update={"name": name})
+                self._export_next(variant, exact, exact=True)
+
+    def _export_next(self, variant: str, serving: ServingConfig, exact: bool) -> None:
+        """Writes the next version of one model, if what it is made of has changed."""
         from serving.server_configs import write_server_configs
 
-        for variant in self.variants:
-            inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
-            serving = f"{variant}/serving/{self.config.serving.name}"
-            version = _latest_version(self.directory.path(serving))
-            if self.directory.force or not self._is_current(f"{serving}/{version}", [], inputs):
-                version += 1
-            self._build(
-                f"{serving}/{version}",
-                [],
-                inputs,
-                functools.partial(self._export, variant, version),
-            )
-            write_server_configs(self.directory.path(serving), version)
+        inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
+        folder = f"{variant}/serving/{serving.name}"
+        version = _latest_version(self.directory.path(folder))
+        if self.directory.force or not self._is_current(f"{folder}/{version}", [], inputs):
+            version += 1
+        self._build(
+            f"{folder}/{version}",
+            [],
+            inputs,
+            functools.partial(self._export, variant, serving, version, exact),
+        )
+        write_server_configs(self.directory.path(folder), version)
 
     def audit(self) -> None:
         """Asks every exported model for the test users' lists and measures them."""
@@ -384,42 +394,74 @@ class Run:
             self._beam_args_here,
         )
 
+    def _index_settings(self) -> list[object]:
+        settings: list[object] = [self.config.serving, self.config.seed]
+        needs_target = self.config.serving.policy.kind != "relevance"
+        return [*settings, self.config.fairness.target] if needs_target else settings
+
     def _build_index(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
         from serving.index import build_index
+        from serving.mix.plan import index_queries, index_vectors, plan_mix
         from towers.exported_tower import ExportedTower
 
+        config = self.config.serving
         embeddings = self._path(f"{variant}/embeddings")
+        vectors = np.load(embeddings / "vectors.npy")
         items = pq.read_table(embeddings / "items.parquet")
+        labels = items["group"].to_numpy()
         users = pq.read_table(self._path("examples") / "users.parquet")
-        tower = ExportedTower(self._path(f"{variant}/model") / "query_tower")
-        return build_index(
-            np.load(embeddings / "vectors.npy"),
-            items["group"].to_numpy(),
-            self.config.serving,
+        queries = ExportedTower(self._path(f"{variant}/model") / "query_tower").embed(users)
+        report = build_index(
+            index_vectors(vectors, labels, config.policy),
+            labels,
+            config,
             out,
             self.config.seed,
-            query_vectors=tower.embed(users),
+            query_vectors=index_queries(queries, labels, config.policy),
             item_ids=items[ITEM_ID].to_numpy(),
             previous_dir=None if self.directory.force else self._path(f"{variant}/index"),
         )
+        if config.policy.kind == "relevance":
+            return report
+        catalogue = pq.read_table(self._path("examples") / "catalogue.parquet")
+        plan = plan_mix(
+            vectors,
+            labels,
+            config,
+            out,
+            self.config.seed,
+            target=self.config.fairness.target,
+            query_vectors=queries,
+            relevance=catalogue["frequency"].to_numpy(),
+        )
+        return {**report, "mix": plan}
 
-    def _export(self, variant: str, version: int, out: pathlib.Path) -> dict[str, Any]:
+    def _export(
+        self, variant: str, serving: ServingConfig, version: int, exact: bool, out: pathlib.Path
+    ) -> dict[str, Any]:
         from serving.check import check_in_fresh_process
-        from serving.export import write_version
+        from serving.export import keys_of_slices, write_version
         from towers.exported_tower import ExportedTower
 
-        query_tower = self._path(f"{variant}/model") / "query_tower"
-        users = pq.read_table(self._path("examples") / "users.parquet").slice(0, _WARMUP_USERS)
-        provenance = {"run": self.config.name, "variant": variant, "seed": self.config.seed}
+        model, examples = self._path(f"{variant}/model"), self._path("examples")
+        users = pq.read_table(examples / "users.parquet").slice(0, _WARMUP_USERS)
+        items = pq.read_table(examples / "catalogue.parquet").slice(0, _WARMUP_USERS)
         write_version(
-            query_tower,
+            model / "query_tower",
             self._path(f"{variant}/embeddings"),
             self._path(f"{variant}/index"),
-            self.config.serving,
+            serving,
             out,
             version,
-            provenance,
-            ExportedTower(query_tower).raw(users),
+            {"run": self.config.name, "variant": variant, "seed": self.config.seed},
+            ExportedTower(model / "query_tower").raw(users),
+            policy_keys=keys_of_slices(
+                self.directory.path(f"{variant}/serving/{serving.name}"), serving
+            ),
+            candidate_tower_dir=model / "candidate_tower",
+            warmup_items=ExportedTower(model / "candidate_tower").raw(items),
+            temperature=self.config.training.temperature,
+            exact=exact,
         )
         check_in_fresh_process(out)
         return {"version": version}
@@ -432,6 +474,7 @@ class Run:
             self._path("examples"),
             self._path(f"{variant}/model") / "query_tower",
             self._path(self.served(variant)),
+            self.config,
         )
         pq.write_table(lists, out / "lists.parquet")
         report = audit(self._measure(variant, lists), self.config)

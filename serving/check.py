@@ -9,7 +9,6 @@ warm-up requests and compares with the answers stored at the export.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -19,8 +18,6 @@ import numpy as np
 
 EXPECTED_FILE = "expected.json"
 """A list of `{"signature", "inputs", "outputs"}`, each input and output a nested list by name."""
-
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def check_in_fresh_process(version_dir: pathlib.Path) -> None:
@@ -33,12 +30,11 @@ def check_in_fresh_process(version_dir: pathlib.Path) -> None:
         RuntimeError: The SavedModel cannot be loaded, or answers otherwise than at the export;
             the message holds what the program printed.
     """
-    search_path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # As a file and not as a module of this package, which would load the other rooms.
+    program = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    folder = str(pathlib.Path(version_dir).resolve())
     result = subprocess.run(
-        [sys.executable, "-m", "serving.check", str(pathlib.Path(version_dir).resolve())],
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", program, __file__, folder], capture_output=True, text=True
     )
     if result.returncode:
         raise RuntimeError(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from fairness_losses.config import Settings
+from serving.mix.config import PolicyConfig
 
 
 class ServingConfig(Settings):
@@ -55,3 +56,10 @@ class ServingConfig(Settings):
     """Share of the catalogue that may have changed since a ScaNN index was built for it to be
     brought up to date instead of built anew: new items are then searched exactly, those gone are
     taken out. The index then depends on the one before it; 0 always builds."""
+
+    policy: PolicyConfig = PolicyConfig()
+    """Which items of which groups make a list."""
+
+    also_exact: bool = False
+    """With a ScaNN index, whether `<name>-exact` is exported beside it: the same model with exact
+    search, whose graph has core TensorFlow ops only and runs on a stock server."""

@@ -6,6 +6,7 @@ index needs a server that has ScaNN's ops linked in, which the published images 
 
     <name>/
       models.config batching.config monitoring.config
+      policy_keys.json                            with `serving.policy.by_slice`; no server reads it
       <version>/
         saved_model.pb variables/
         assets.extra/tf_serving_warmup_requests   replayed by the server before it takes requests
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,13 @@ import tensorflow as tf
 from serving.catalogue import load_catalogue
 from serving.check import EXPECTED_FILE
 from serving.config import ServingConfig
-from serving.index import load_index
-from serving.retriever import EXCLUDE_IDS, METADATA_FILE, POLICY, Retriever
+from serving.mix.mix import CandidateMix
+from serving.mix.plan import load_mix
+from serving.mix.policy_keys import ensure_keys
+from serving.mix.targets import Targets
+from serving.retriever import METADATA_FILE, Retriever
 from serving.server_configs import write_server_configs
+from serving.warmup import ask_all, write_warmup
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
@@ -41,20 +47,31 @@ def export(
     out_dir: pathlib.Path,
     version: int,
     provenance: dict[str, Any],
-    warmup_features: dict[str, np.ndarray],
+    warmup_features: Mapping[str, np.ndarray],
+    *,
+    candidate_tower_dir: pathlib.Path | None = None,
+    warmup_items: Mapping[str, np.ndarray] | None = None,
+    temperature: float = 1.0,
+    exact: bool = False,
 ) -> pathlib.Path:
     """Exports one version of the retriever, complete or not at all.
 
     Args:
         query_tower_dir: SavedModel of the query tower.
         embeddings_dir: `vectors.npy` and `items.parquet`.
-        index_dir: What `build_index` wrote for these vectors.
-        config: Name and k.
+        index_dir: What `build_index` and, for other policies than `relevance`,
+            `serving.mix.plan.plan_mix` wrote for these vectors.
+        config: Name, k and policy.
         out_dir: Receives `<name>/<version>/`; the same version from before is replaced.
         version: Number of the version, at least 1.
         provenance: Where the model comes from; JSON, kept in `metadata.json`.
         warmup_features: Query features of a few real users, by name, each with the same first
             dimension. Asked once for all of them and once for the first alone.
+        candidate_tower_dir: SavedModel of the candidate tower, for `candidate_embedding`.
+        warmup_items: Features of a few items, for the candidate tower; as those of users.
+        temperature: What scores are divided by to be logits: a request that doubles a group's odds
+            adds `temperature * log 2` to the scores of its items.
+        exact: Whether the index is put aside for exact search.
 
     Returns:
         The folder of the version.
@@ -75,12 +92,23 @@ def export(
         version,
         provenance,
         warmup_features,
+        policy_keys=keys_of_slices(model_dir, config),
+        candidate_tower_dir=candidate_tower_dir,
+        warmup_items=warmup_items,
+        temperature=temperature,
+        exact=exact,
     )
     version_dir = model_dir / str(version)
     shutil.rmtree(version_dir, ignore_errors=True)
     incomplete.rename(version_dir)
     write_server_configs(model_dir, version)
     return version_dir
+
+
+def keys_of_slices(model_dir: pathlib.Path, config: ServingConfig) -> dict[str, str]:
+    """Returns slice value to policy key, as kept in the model's folder; {} without `by_slice`."""
+    by_slice = config.policy.by_slice
+    return ensure_keys(model_dir, by_slice.slice, list(by_slice.values)) if by_slice else {}
 
 
 def write_version(
@@ -91,89 +119,76 @@ def write_version(
     folder: pathlib.Path,
     version: int,
     provenance: dict[str, Any],
-    warmup_features: dict[str, np.ndarray],
+    warmup_features: Mapping[str, np.ndarray],
+    *,
+    policy_keys: Mapping[str, str] | None = None,
+    candidate_tower_dir: pathlib.Path | None = None,
+    warmup_items: Mapping[str, np.ndarray] | None = None,
+    temperature: float = 1.0,
+    exact: bool = False,
 ) -> None:
     """Writes the content of one version into a folder that no server looks at yet.
 
-    The arguments are those of `export`, which see; `folder` takes the place of `out_dir`.
+    The arguments are those of `export`, which see; `folder` takes the place of `out_dir`, and
+    `policy_keys` is what `keys_of_slices` returned.
     """
     catalogue = load_catalogue(pathlib.Path(embeddings_dir))
-    search, index = load_index(pathlib.Path(index_dir), catalogue.vectors)
-    query_tower = tf.saved_model.load(str(query_tower_dir))
+    mix, targets, plan, index = load_mix(pathlib.Path(index_dir), catalogue, config, exact)
+    candidate_tower = candidate_tower_dir and tf.saved_model.load(str(candidate_tower_dir))
     model_version = f"{config.name}/{version}"
     retriever = Retriever(
-        query_tower, search, catalogue.item_ids, catalogue.groups, config.k, model_version
+        tf.saved_model.load(str(query_tower_dir)),
+        mix,
+        catalogue.item_ids,
+        targets.labels,
+        model_version,
+        # The rows of the mix are in the order of the slice's values.
+        policy_keys=[key for _, key in sorted((policy_keys or {}).items())],
+        candidate_tower=candidate_tower,
+        temperature=temperature,
     )
     signatures = retriever.make_signatures()
     tf.saved_model.save(retriever, str(folder), signatures=signatures)
-    exchanges = _ask(signatures, warmup_features)
-    _write_warmup(exchanges, config.name, folder / WARMUP_FILE)
-    _write_json([_plain_exchange(*e) for e in exchanges], folder / EXPECTED_FILE)
+    exchanges = ask_all(signatures, warmup_features, warmup_items or {})
+    write_warmup(exchanges, config.name, folder / WARMUP_FILE)
+    _write_json([exchange.plain() for exchange in exchanges], folder / EXPECTED_FILE)
     metadata = {
         "name": config.name,
         "version": version,
         "model_version": model_version,
-        "policy": POLICY,
         "k": retriever.k,
-        "groups": sorted(set(catalogue.groups)),
+        "groups": list(targets.labels),
+        **_describe_policy(config, mix, targets, plan),
         "index": index,
-        "requires_scann_ops": index["kind"] == "scann",
+        "requires_scann_ops": index["kind"] != "exact",
         "signatures": {name: _describe(f) for name, f in signatures.items()},
         "provenance": provenance,
     }
     _write_json(metadata, folder / METADATA_FILE)
 
 
-_Exchange = tuple[str, dict[str, tf.Tensor], dict[str, tf.Tensor]]
-
-
-def _ask(signatures: dict[str, Any], features: dict[str, np.ndarray]) -> list[_Exchange]:
-    """Asks for all users and for one; excludes what would have come first."""
-    specs = signatures["serving_default"].structured_input_signature[1]
-    exchanges = []
-    for size in (1, None):
-        inputs = {n: tf.constant(features[n][:size], s.dtype) for n, s in specs.items()}
-        lists = signatures["serving_default"](**inputs)
-        excluding = {**inputs, EXCLUDE_IDS: lists["candidate_ids"][:, :2]}
-        exchanges += [
-            ("serving_default", inputs, lists),
-            ("excluding", excluding, signatures["excluding"](**excluding)),
-            ("query_embedding", inputs, signatures["query_embedding"](**inputs)),
-        ]
-    return exchanges
-
-
-def _write_warmup(exchanges: list[_Exchange], name: str, path: pathlib.Path) -> None:
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
-    path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs, _ in exchanges:
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = name
-            request.model_spec.signature_name = signature
-            for key, value in inputs.items():
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-            log = prediction_log_pb2.PredictLog(request=request)
-            record = prediction_log_pb2.PredictionLog(predict_log=log)
-            writer.write(record.SerializeToString())
-
-
-def _plain_exchange(
-    signature: str, inputs: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]
+def _describe_policy(
+    config: ServingConfig, mix: CandidateMix, targets: Targets, plan: dict[str, Any]
 ) -> dict[str, Any]:
+    """The policy and its rows; which slice a row is for is not said here."""
+    if config.policy.kind == "relevance":
+        return {"policy": "relevance"}
+    rows = [
+        {
+            "policy": name,
+            "shares": dict(zip(targets.labels, shares, strict=True)),
+            "tolerance": tolerance,
+        }
+        for name, shares, tolerance in zip(
+            mix.names, targets.shares.tolist(), targets.tolerance.tolist(), strict=True
+        )
+    ]
+    settings = config.policy.model_dump(mode="json", exclude={"by_slice", "target"})
     return {
-        "signature": signature,
-        "inputs": {name: _plain(t) for name, t in inputs.items()},
-        "outputs": {name: _plain(t) for name, t in outputs.items()},
+        "policy": config.policy.kind,
+        "policies": rows,
+        "mix": {**settings, **{name: plan[name] for name in ("strategy", "buckets", "measured")}},
     }
-
-
-def _plain(tensor: tf.Tensor) -> list[Any]:
-    values = tensor.numpy()
-    if tensor.dtype == tf.string:
-        values = np.char.decode(values.astype(bytes), "utf-8")
-    return values.tolist()
 
 
 def _describe(function: Any) -> dict[str, Any]:

@@ -11,7 +11,13 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from fairness_losses.errors import InvalidInputError
-from serving.retriever import EXCLUDE_IDS
+from serving.retriever import (
+    CONTROL_GROUPS,
+    CONTROL_WEIGHTS,
+    CONTROLS,
+    EXCLUDE_IDS,
+    POLICY_KEY,
+)
 
 
 def retrieve_lists(
@@ -20,6 +26,7 @@ def retrieve_lists(
     user_ids: Sequence[str] | pa.Array | pa.ChunkedArray,
     exclude: Sequence[Sequence[str]] | pa.Array | pa.ChunkedArray,
     batch_size: int = 256,
+    policy_keys: Sequence[str] | pa.Array | pa.ChunkedArray | None = None,
 ) -> pa.Table:
     """Retrieves a list for every user.
 
@@ -33,6 +40,8 @@ def retrieve_lists(
         exclude: Item ids that a user is not to get, a list of string per user; ids that are not
             in the catalogue are ignored.
         batch_size: Users per call.
+        policy_keys: Of users whose lists are made under a policy of their slice, string
+            `[num_users]`; "" for the default policy, which is everybody's if this is None.
 
     Returns:
         A row per user, in the order given: `user_id` string, `candidate_ids` list of string,
@@ -42,11 +51,12 @@ def retrieve_lists(
     Raises:
         InvalidInputError: A feature is missing, or something is not given once per user.
     """
-    signature = retriever.signatures["excluding"]
-    specs = dict(signature.structured_input_signature[1])
-    del specs[EXCLUDE_IDS]
+    signature = retriever.signatures["controlled"]
+    inputs_of_all = signature.structured_input_signature[1]
+    specs = {name: spec for name, spec in inputs_of_all.items() if name not in CONTROLS}
     excluded = _as_array(exclude, pa.list_(pa.string()))
-    _check(specs, features, excluded, len(user_ids))
+    keys = _as_array([""] * len(user_ids) if policy_keys is None else policy_keys, pa.string())
+    _check(specs, features, {"exclude": excluded, "policy_keys": keys}, len(user_ids))
     lengths = np.diff(excluded.offsets.to_numpy())
     order = np.argsort(lengths, kind="stable")
     tables = []
@@ -54,6 +64,9 @@ def retrieve_lists(
         users = order[start : start + batch_size]
         inputs = {name: tf.constant(features[name][users], s.dtype) for name, s in specs.items()}
         inputs[EXCLUDE_IDS] = _pad(excluded.take(pa.array(users)), lengths[users])
+        inputs[POLICY_KEY] = tf.constant(keys.take(pa.array(users)).to_pylist(), tf.string)
+        inputs[CONTROL_GROUPS] = tf.fill([len(users), 0], "")
+        inputs[CONTROL_WEIGHTS] = tf.zeros([len(users), 0])
         tables.append(_as_table(signature(**inputs)))
     given_order = pa.array(np.argsort(order))
     lists = pa.concat_tables(tables).take(given_order)
@@ -67,12 +80,16 @@ def _as_array(values: Sequence[Any] | pa.Array | pa.ChunkedArray, kind: pa.DataT
 
 
 def _check(
-    specs: dict[str, Any], features: dict[str, np.ndarray], excluded: pa.ListArray, num_users: int
+    specs: dict[str, Any],
+    features: dict[str, np.ndarray],
+    others: dict[str, pa.Array],
+    num_users: int,
 ) -> None:
     for name in specs:
         if name not in features:
             raise InvalidInputError(f"The retriever needs the query feature `{name}`. Give it.")
-    lengths = {name: len(features[name]) for name in specs} | {"exclude": len(excluded)}
+    lengths = {name: len(features[name]) for name in specs}
+    lengths |= {name: len(values) for name, values in others.items()}
     for name, length in lengths.items():
         if length != num_users:
             raise InvalidInputError(

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from fairness_losses.errors import InvalidInputError
-from serving.search import NO_ITEM, Search, require_scann
+from serving.mix.mix import CandidateMix, Controls
+from serving.mix.steering import Prices
+from serving.search import NO_ITEM, require_scann
 
-EXCLUDE_IDS = "exclude_ids"
-"""Input of the signature `excluding`."""
+POLICY_KEY, EXCLUDE_IDS = "policy_key", "exclude_ids"
+CONTROL_GROUPS, CONTROL_WEIGHTS = "control_groups", "control_weights"
+
+CONTROLS = {
+    POLICY_KEY: tf.TensorSpec([None], tf.string, name=POLICY_KEY),
+    EXCLUDE_IDS: tf.TensorSpec([None, None], tf.string, name=EXCLUDE_IDS),
+    CONTROL_GROUPS: tf.TensorSpec([None, None], tf.string, name=CONTROL_GROUPS),
+    CONTROL_WEIGHTS: tf.TensorSpec([None, None], tf.float32, name=CONTROL_WEIGHTS),
+}
+"""Inputs of the signature `controlled`, besides the features."""
+
+ALL_OTHERS = "*"
+"""Name in `control_groups` of all groups that are not named."""
+
+NEW_PRICES = "new_prices"
+"""Input of the signature `steering_prices`."""
 
 METADATA_FILE = "metadata.json"
 """Beside the SavedModel: what it is, see `serving.export`."""
 
-POLICY = "relevance"
-"""How lists are made: the k items with the largest dot product."""
-
 
 class Retriever(tf.Module):
-    """Query tower, search and the names of the items.
+    """Query tower, candidate mix and the names of items and groups.
 
     The inputs are those of the query tower, so a sensitive attribute is one only if the towers
     were allowed it. The group of a candidate is a property of the item and is an output.
@@ -33,11 +47,14 @@ class Retriever(tf.Module):
     def __init__(
         self,
         query_tower: Any,
-        search: Search,
+        mix: CandidateMix,
         item_ids: np.ndarray,
-        groups: np.ndarray,
-        k: int,
+        group_labels: Sequence[str],
         model_version: str,
+        *,
+        policy_keys: Sequence[str] = (),
+        candidate_tower: Any = None,
+        temperature: float = 1.0,
     ) -> None:
         """Initialises the retriever.
 
@@ -45,53 +62,74 @@ class Retriever(tf.Module):
             query_tower: Loaded SavedModel whose signature `serving_default` takes raw features,
                 each `[num_queries]` or `[num_queries, n]`, and returns `embedding`, float32
                 `[num_queries, dim]`.
-            search: Over the catalogue's vectors, with a row per item.
+            mix: Of the catalogue.
             item_ids: Unique non-empty ids, string `[num_items]`.
-            groups: Group of every item, string `[num_items]`.
-            k: Length of the lists; at most the size of the catalogue is returned.
+            group_labels: Names of the groups, in the order of the mix.
             model_version: Written on every list.
+            policy_keys: Of the policy rows after the first, in their order.
+            candidate_tower: As the query tower, of items; None where only their vectors are known.
+            temperature: What scores are divided by to be logits.
         """
         super().__init__()
-        self._query_tower = query_tower
-        self._search = search
-        self._k = min(k, len(item_ids))
+        self._query_tower, self._candidate_tower = query_tower, candidate_tower
+        self._mix = mix
         self._model_version = model_version
-        # One more name, so that `NO_ITEM` can be looked up like any other row.
+        self._temperature = temperature
+        # One more name each, so that `NO_ITEM` can be looked up like any other row.
         self._item_ids = tf.constant([*item_ids, ""], tf.string)
-        self._groups = tf.constant([*groups, ""], tf.string)
-        self._row_of = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                self._item_ids[:-1], tf.range(len(item_ids), dtype=tf.int64)
-            ),
-            default_value=NO_ITEM,
-        )
+        self._labels = tf.constant([*group_labels, ""], tf.string)
+        self._row_of = _table(item_ids, range(len(item_ids)), NO_ITEM)
+        self._group_of = _table(group_labels, range(len(group_labels)), NO_ITEM)
+        self._policy_row_of = _table(["", *policy_keys], range(len(policy_keys) + 1), 0)
+        self._policies = tf.constant(mix.names)
 
     @property
     def k(self) -> int:
         """Length of the lists."""
-        return self._k
+        return self._mix.k
 
     def make_signatures(self) -> dict[str, Any]:
         """Traces what a server can be asked.
 
         Returns:
-            Concrete functions to save as signatures. All take the query tower's features by name.
-            `serving_default` returns lists: `candidate_ids` string `[num_queries, k]`, `scores`
+            Concrete functions to save as signatures. Three take the query tower's features by name
+            and return lists: `candidate_ids` string `[num_queries, k]`, `scores` (dot products)
             float32 `[num_queries, k]`, `groups` string `[num_queries, k]`, `policy` and
             `model_version` string `[num_queries]`; a list that is short, because the catalogue
-            is, ends with `""`, -inf and `""`. `excluding` returns the same without the items of
-            the further input `exclude_ids`, string `[num_queries, num_excluded]`, padded with
-            `""`; ids that are not in the catalogue are ignored. `query_embedding` returns
-            `embedding`, float32 `[num_queries, dim]`.
+            is, ends with `""`, -inf and `""`.
+
+            - `serving_default`: under the default policy;
+            - `relevance`: by score alone;
+            - `controlled`: under the policy of `policy_key`, string `[num_queries]` (the default
+              for `""` and keys that are not known), without the items of `exclude_ids`, string
+              `[num_queries, num_excluded]`, padded with `""`; `control_groups`, string, and
+              `control_weights`, float32, both `[num_queries, num_controls]`, multiply the odds of
+              a group's items: 0 leaves the group out, 1 (with `""`) pads, `*` is every group that
+              is not named. Ids and groups that the catalogue has not are ignored.
+
+            `query_embedding` and, with a candidate tower, `candidate_embedding` return `embedding`,
+            float32 `[num_queries, dim]`, of features. Under the policy `steered`,
+            `steering_prices` takes `new_prices`, float32 `[n, num_groups]`, for the first n policy
+            rows, none to read only, and returns `prices`, float32 `[num_rows, num_groups]`, and
+            their `groups`, string `[num_groups]`.
         """
         features = self._embed.structured_input_signature[1]
-        exclude_ids = tf.TensorSpec([None, None], tf.string, name=EXCLUDE_IDS)
-        excluding = {**features, EXCLUDE_IDS: exclude_ids}
-        return {
-            "serving_default": _trace(self._retrieve, features),
-            "excluding": _trace(self._retrieve_excluding, excluding),
+        signatures = {
+            "serving_default": _trace(self._by_policy, features),
+            "relevance": _trace(self._by_relevance, features),
+            "controlled": _trace(self._controlled, {**features, **CONTROLS}),
             "query_embedding": _trace(self._query_embedding, features),
         }
+        if self._candidate_tower is not None:
+            item = self._candidate_tower.signatures["serving_default"]
+            specs = item.structured_input_signature[1]
+            signatures["candidate_embedding"] = _trace(self._candidate_embedding, specs)
+        if self._mix.prices is not None:
+            shape = [None, self._mix.num_groups]
+            new = {NEW_PRICES: tf.TensorSpec(shape, tf.float32, name=NEW_PRICES)}
+            steer = functools.partial(_steering_prices, self._mix.prices, self._labels[:-1])
+            signatures["steering_prices"] = _trace(steer, new)
+        return signatures
 
     @property
     def _embed(self) -> Any:
@@ -100,25 +138,83 @@ class Retriever(tf.Module):
     def _query_embedding(self, **features: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embedding": self._embed(**features)["embedding"]}
 
-    def _retrieve(self, **features: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _candidate_embedding(self, **features: tf.Tensor) -> dict[str, tf.Tensor]:
+        tower = self._candidate_tower.signatures["serving_default"]
+        return {"embedding": tower(**features)["embedding"]}
+
+    def _by_policy(self, **features: tf.Tensor) -> dict[str, tf.Tensor]:
         queries = self._embed(**features)["embedding"]
-        return self._lists(queries, tf.zeros([tf.shape(queries)[0], 0], tf.int32))
+        num_queries = tf.shape(queries)[0]
+        rows, scores = self._mix.by_policy(queries)
+        row = tf.zeros([num_queries], tf.int32)
+        self._observe(rows, row, tf.ones([num_queries], tf.bool))
+        return self._lists(rows, scores, tf.gather(self._policies, row))
 
-    def _retrieve_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _by_relevance(self, **features: tf.Tensor) -> dict[str, tf.Tensor]:
+        queries = self._embed(**features)["embedding"]
+        rows, scores = self._mix.by_relevance(queries)
+        return self._lists(rows, scores, tf.fill(tf.shape(queries)[:1], "relevance"))
+
+    def _controlled(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        row = tf.cast(self._policy_row_of.lookup(inputs.pop(POLICY_KEY)), tf.int32)
         excluded = tf.cast(self._row_of.lookup(inputs.pop(EXCLUDE_IDS)), tf.int32)
-        return self._lists(self._embed(**inputs)["embedding"], excluded)
+        log_odds = self._log_odds(inputs.pop(CONTROL_GROUPS), inputs.pop(CONTROL_WEIGHTS))
+        queries = self._embed(**inputs)["embedding"]
+        controls = Controls(row, excluded, self._temperature * log_odds)
+        rows, scores = self._mix.controlled(queries, controls)
+        is_neutral = tf.reduce_all(log_odds == 0, axis=1)
+        # Users who pick groups themselves say nothing of what the policy owes to groups.
+        self._observe(rows, row, is_neutral)
+        policy = tf.gather(self._policies, row) + tf.where(is_neutral, "", "+groups")
+        return self._lists(rows, scores, policy)
 
-    def _lists(self, queries: tf.Tensor, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows, scores = self._search(queries, self._k, excluded)
-        rows = tf.where(rows == NO_ITEM, tf.shape(self._item_ids)[0] - 1, rows)
-        num_queries = tf.shape(queries)[:1]
+    def _log_odds(self, names: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Logarithm of every group's weight, `[num_queries, num_groups]`; -inf leaves it out."""
+        log_weights = tf.math.log(tf.maximum(weights, 0.0))
+        is_of = self._group_of.lookup(names)[:, :, tf.newaxis] == tf.range(
+            self._mix.num_groups, dtype=tf.int64
+        )
+        own = tf.reduce_sum(tf.where(is_of, log_weights[:, :, tf.newaxis], 0.0), axis=1)
+        others = tf.reduce_sum(
+            tf.where(names == ALL_OTHERS, log_weights, 0.0), axis=1, keepdims=True
+        )
+        return tf.where(tf.reduce_any(is_of, axis=1), own, others)
+
+    def _observe(self, rows: tf.Tensor, row: tf.Tensor, counts: tf.Tensor) -> None:
+        if self._mix.prices is not None:
+            self._mix.prices.observe(row, self._mix.codes_of(rows), counts)
+
+    def _lists(self, rows: tf.Tensor, scores: tf.Tensor, policy: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.ensure_shape(rows, [None, self.k])
+        known = tf.where(rows == NO_ITEM, tf.size(self._item_ids) - 1, rows)
+        codes = self._mix.codes_of(rows)
         return {
-            "candidate_ids": tf.gather(self._item_ids, rows),
-            "scores": scores,
-            "groups": tf.gather(self._groups, rows),
-            "policy": tf.fill(num_queries, POLICY),
-            "model_version": tf.fill(num_queries, self._model_version),
+            "candidate_ids": tf.gather(self._item_ids, known),
+            "scores": tf.ensure_shape(scores, [None, self.k]),
+            "groups": tf.gather(
+                self._labels, tf.where(codes < 0, tf.size(self._labels) - 1, codes)
+            ),
+            "policy": policy,
+            "model_version": tf.fill(tf.shape(rows)[:1], self._model_version),
         }
+
+
+def _steering_prices(
+    prices: Prices, groups: tf.Tensor, **inputs: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    # As a difference, so that nothing is lost of what other requests add meanwhile.
+    new = inputs[NEW_PRICES][: prices.shape[0]]
+    number = tf.shape(new)[0]
+    change = new - prices.all()[:number]
+    prices.add(tf.pad(change, [[0, prices.shape[0] - number], [0, 0]]))
+    return {"prices": prices.all(), "groups": groups}
+
+
+def _table(keys: Sequence[str] | np.ndarray, values: Any, default: int) -> Any:
+    initializer = tf.lookup.KeyValueTensorInitializer(
+        tf.constant([*keys], tf.string), tf.constant([*values], tf.int64)
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=default)
 
 
 def _trace(function: Callable, inputs: dict[str, tf.TensorSpec]) -> Any:

@@ -49,12 +49,16 @@ class ExactSearch(tf.Module):
         self, queries: tf.Tensor, k: int, excluded: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Search`."""
+        scores, rows = tf.math.top_k(self.scores(queries, excluded), k)
+        return without_hidden(rows, scores), scores
+
+    def scores(self, queries: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+        """Scores of all items, float32 `[num_queries, num_items]`; -inf for the excluded."""
         scores = tf.matmul(queries, self._vectors, transpose_b=True)
         known = tf.where(excluded != NO_ITEM)
         cells = tf.stack([tf.cast(known[:, 0], tf.int32), tf.gather_nd(excluded, known)], axis=1)
         hidden = tf.fill([tf.shape(cells)[0]], -float("inf"))
-        scores, rows = tf.math.top_k(tf.tensor_scatter_nd_update(scores, cells, hidden), k)
-        return without_hidden(rows, scores), scores
+        return tf.tensor_scatter_nd_update(scores, cells, hidden)
 
 
 class LeafSearch(tf.Module):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pathlib
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.config import RunConfig
+from pipelines.slicing import divide
+from serving.mix.policy_keys import read_keys
 from serving.retrieve import retrieve_lists
 from serving.retriever import load_retriever
 from towers.config import ITEM_ID, USER_ID
@@ -16,14 +20,17 @@ from towers.exported_tower import ExportedTower
 
 
 def serve_test_users(
-    examples: pathlib.Path, query_tower: pathlib.Path, version: pathlib.Path
+    examples: pathlib.Path, query_tower: pathlib.Path, version: pathlib.Path, config: RunConfig
 ) -> pa.Table:
     """Asks for the lists of all users with test positives, without what they chose before.
+
+    Every user gets the policy of the own slice, as the service would ask for it.
 
     Args:
         examples: Folder that the examples pipeline wrote.
         query_tower: SavedModel of the query tower, which says what features a request has.
-        version: Folder of the exported version to ask.
+        version: Folder of the exported version to ask, beside which policy keys lie.
+        config: The run configuration.
 
     Returns:
         A row per user, as `serving.retrieve.retrieve_lists` describes it.
@@ -39,7 +46,20 @@ def serve_test_users(
         ExportedTower(query_tower).raw(users),
         users[USER_ID],
         known[f"{ITEM_ID}_distinct"].combine_chunks().take(row),
+        policy_keys=_policy_keys(users, version.parent, config),
     )
+
+
+def _policy_keys(users: pa.Table, model_dir: pathlib.Path, config: RunConfig) -> pa.Array:
+    """The key of every user's slice, "" for those whose slice has no policy of its own."""
+    keys = np.full(len(users), "", dtype=object)
+    by_slice = config.serving.policy.by_slice
+    if by_slice is not None:
+        key_of = read_keys(model_dir, by_slice.slice)
+        cells = divide(users[USER_ID].combine_chunks(), users, config.slices)
+        for value, members in cells.slices[by_slice.slice].items():
+            keys[members] = key_of.get(value, "") if value in by_slice.values else ""
+    return pa.array(keys, pa.string())
 
 
 def relevant_pairs(examples: pathlib.Path, part: str = "test") -> pa.Table:

@@ -18,7 +18,7 @@ from pipelines.examples.tables import feature_values
 from pipelines.readers.chunks import Block, Chunk
 from pipelines.readers.files import column_names, find_files, plan_chunks, read_chunk
 from pipelines.readers.types import is_list
-from serving.retriever import EXCLUDE_IDS
+from serving.retriever import CONTROLS
 from towers.config import (
     USER_ID,
     Feature,
@@ -65,8 +65,8 @@ def plan_serving(config: RunConfig) -> Requests | None:
         return None
     files = find_files(path, _SETTING)
     columns = [frozenset(column_names(file)) for file in files]
-    # The user's id and the time are often logged, and items may be excluded by request.
-    known = {USER_ID, TIMESTAMP, EXCLUDE_IDS, *(f.column for f in config.features.query)}
+    # The user's id and the time are often logged, and a request may say more than features.
+    known = {USER_ID, TIMESTAMP, *CONTROLS, *(f.column for f in config.features.query)}
     return Requests(
         chunks=tuple(plan_chunks(files)),
         features=tuple(f for f in config.features.query if not isinstance(f, HistoryFeature)),

@@ -182,5 +182,5 @@ def test_an_empty_log_is_said_when_it_alone_says_what_items_there_are(tmp_path):
     pd.read_csv(folder / "log.csv", dtype=str).head(0).to_parquet(path)
     log = {**config(folder).data.interactions.model_dump(), "path": str(path)}
     data = {"interactions": log, "items": None, "max_broadcast_mb": 0}
-    with pytest.raises(InvalidInputError, match="data.interactions: there are no rows"):
+    with pytest.raises(InvalidInputError, match=r"data.interactions: there are no rows"):
         build(config(folder, data=data, features=IDS, groups=None), folder / "out")

@@ -60,11 +60,11 @@ def test_a_changed_answer_is_found_and_named(export_version):
     path = version_dir / "expected.json"
     exchanges = json.loads(path.read_text())
     exchanges[1]["outputs"]["candidate_ids"][0][0] = "another"
-    exchanges[2]["outputs"]["embedding"][0][0] += 0.01
+    exchanges[3]["outputs"]["embedding"][0][0] += 0.01
     path.write_text(json.dumps(exchanges))
     assert find_differences(version_dir) == [
-        "Request 1 to `excluding`: `candidate_ids` is not what it was at the export.",
-        "Request 2 to `query_embedding`: `embedding` is not what it was at the export.",
+        "Request 1 to `relevance`: `candidate_ids` is not what it was at the export.",
+        "Request 3 to `query_embedding`: `embedding` is not what it was at the export.",
     ]
 
 
@@ -93,7 +93,7 @@ def test_warm_up_requests_ask_every_signature_for_one_and_for_all(export_version
     logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in records]
     requests = [log.predict_log.request for log in logs]
     asked = [(r.model_spec.signature_name, len(r.inputs["user_id"].string_val)) for r in requests]
-    signatures = ("serving_default", "excluding", "query_embedding")
+    signatures = ("serving_default", "relevance", "controlled", "query_embedding")
     assert asked == [(s, n) for n in (1, 8) for s in signatures]
     assert {r.model_spec.name for r in requests} == {"retriever"}
 
@@ -105,10 +105,13 @@ def test_metadata_describes_the_model(export_version):
     assert metadata["k"] == 10
     assert metadata["index"]["num_items"] == NUM_ITEMS
     assert metadata["provenance"] == {"run": "a run"}
-    described = metadata["signatures"]["excluding"]
+    described = metadata["signatures"]["controlled"]
     assert described["inputs"] == {
+        "control_groups": {"dtype": "string", "shape": [-1, -1]},
+        "control_weights": {"dtype": "float32", "shape": [-1, -1]},
         "exclude_ids": {"dtype": "string", "shape": [-1, -1]},
         "offset": {"dtype": "float32", "shape": [-1, -1]},
+        "policy_key": {"dtype": "string", "shape": [-1]},
         "user_id": {"dtype": "string", "shape": [-1]},
     }
     assert described["outputs"]["candidate_ids"] == {"dtype": "string", "shape": [-1, 10]}

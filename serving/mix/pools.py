@@ -1,0 +1,124 @@
+"""Where the candidates of a list come from, before its mix is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from serving.search import NO_ITEM, ExactSearch, Search
+
+
+class Wanted(NamedTuple):
+    """What a pool should hold.
+
+    Attributes:
+        depths: Items of every group that are certainly enough, `[num_groups]`.
+        fewest: int32 `[num_queries, num_groups]`; so many of the best of every group a list may
+            need, whatever else is found.
+        allowed: bool `[num_queries, num_groups]`, groups that may be on the list.
+        bonus: float32 `[num_queries, num_groups]`, added to the scores of a group's items.
+        excluded: int32 `[num_queries, num_excluded]`, rows that are left out, or `NO_ITEM`.
+    """
+
+    depths: tuple[int, ...]
+    fewest: tf.Tensor
+    allowed: tf.Tensor
+    bonus: tf.Tensor
+    excluded: tf.Tensor
+
+
+class Pool(Protocol):
+    """Finds candidates enough for the best list within bounds."""
+
+    def __call__(self, queries: tf.Tensor, wanted: Wanted) -> tuple[tf.Tensor, tf.Tensor]:
+        """Finds candidates.
+
+        Args:
+            queries: float32 `[num_queries, dim]`.
+            wanted: What is needed of which group.
+
+        Returns:
+            Rows, int32 `[num_queries, num_candidates]`, each once, and dot products, float32, of
+            the same shape; `NO_ITEM` and -inf where there is none. In no order, at least k.
+        """
+
+
+class ExactPool(tf.Module):
+    """The best of every group, of all items. Core TF ops only."""
+
+    def __init__(self, search: ExactSearch, codes: np.ndarray, num_groups: int) -> None:
+        """Initialises the pool.
+
+        Args:
+            search: Over the catalogue.
+            codes: Group of every item, int `[num_items]`.
+            num_groups: Number of groups.
+        """
+        super().__init__()
+        self._search = search
+        self._rows = [tf.constant(np.flatnonzero(codes == g), tf.int32) for g in range(num_groups)]
+
+    def __call__(self, queries: tf.Tensor, wanted: Wanted) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Pool`."""
+        scores = self._search.scores(queries, wanted.excluded)
+        found = []
+        for rows, depth in zip(self._rows, wanted.depths, strict=True):
+            best = tf.math.top_k(tf.gather(scores, rows, axis=1), min(depth, len(rows)))
+            found.append((tf.gather(rows, best.indices), best.values))
+        return join(found)
+
+
+class GroupIndex(tf.Module):
+    """The index of one group, which knows its items by their rows in the catalogue."""
+
+    def __init__(self, search: Search, rows: np.ndarray, num_items: int) -> None:
+        """Initialises the index.
+
+        Args:
+            search: Over the group's items.
+            rows: Their rows in the catalogue, int `[size]`.
+            num_items: Size of the catalogue.
+        """
+        super().__init__()
+        self._search = search
+        self.size = len(rows)
+        self._row_of = tf.constant(np.append(rows, NO_ITEM), tf.int32)
+        inverse = np.full(num_items + 1, NO_ITEM, np.int32)
+        inverse[rows] = np.arange(len(rows))
+        self._own_row_of = tf.constant(inverse)
+
+    def __call__(
+        self, queries: tf.Tensor, depth: int, excluded: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns rows of the catalogue and scores, both `[num_queries, min(depth, size)]`."""
+        last = tf.size(self._own_row_of) - 1
+        own = tf.gather(self._own_row_of, tf.where(excluded == NO_ITEM, last, excluded))
+        rows, scores = self._search(queries, min(depth, self.size), own)
+        return tf.gather(self._row_of, tf.where(rows == NO_ITEM, self.size, rows)), scores
+
+
+class BucketPool(tf.Module):
+    """The best of every group, each from an index of its own."""
+
+    def __init__(self, indexes: Mapping[int, GroupIndex]) -> None:
+        """Initialises the pool.
+
+        Args:
+            indexes: Of every group, by its number.
+        """
+        super().__init__()
+        self._indexes = [indexes[group] for group in sorted(indexes)]
+
+    def __call__(self, queries: tf.Tensor, wanted: Wanted) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Pool`."""
+        pairs = zip(self._indexes, wanted.depths, strict=True)
+        return join([index(queries, depth, wanted.excluded) for index, depth in pairs])
+
+
+def join(found: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Puts rows and scores of several searches side by side; `NO_ITEM` and -inf for none."""
+    rows, scores = (tf.concat(parts, axis=1) for parts in zip(*found, strict=True))
+    return tf.where(scores > -float("inf"), rows, NO_ITEM), scores

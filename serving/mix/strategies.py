@@ -1,0 +1,137 @@
+"""Where candidates of a quota come from: what is measured, and the cheapest that is good enough."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.catalogue import Catalogue
+from serving.config import ServingConfig
+from serving.mix.assembly import BUCKETS_FOLDER, assemble
+from serving.mix.buckets import build_buckets
+from serving.mix.config import PolicyConfig
+from serving.mix.mix import CandidateMix
+from serving.mix.targets import Targets
+from serving.search import NO_ITEM, ExactSearch, Search
+
+_BATCH = 32
+
+
+def choose_strategy(
+    targets: Targets,
+    catalogue: Catalogue,
+    queries: np.ndarray,
+    config: ServingConfig,
+    search: Search,
+    index_dir: pathlib.Path,
+) -> dict[str, Any]:
+    """Builds what the strategies need, measures them and keeps the chosen one."""
+    policy, k = config.policy, min(config.k, len(catalogue.vectors))
+    tried = ["over_fetch", "bucketized", "hybrid"]
+    if policy.strategy != "auto":
+        tried = [policy.strategy]
+    folder = index_dir / BUCKETS_FOLDER
+    exact_mix = assemble(
+        policy, targets, ExactSearch(catalogue.vectors), catalogue, k, {}, index_dir
+    )
+    exact = _lists(exact_mix, queries)
+    depths = dict(enumerate(exact_mix.depths))
+    buckets = {}
+    if tried != ["over_fetch"]:
+        buckets = build_buckets(
+            catalogue.vectors, targets.codes, depths, queries, policy.min_recall, folder
+        )
+    plans = {}
+    for strategy in tried:
+        used = buckets if strategy == "bucketized" else {}
+        if strategy == "hybrid":
+            short = _short_groups(search, targets, queries, policy.over_fetch * k, exact)
+            used = {g: b for g, b in buckets.items() if int(g) in short}
+        plan = {"strategy": strategy, "buckets": used}
+        mix = assemble(policy, targets, search, catalogue, k, plan, index_dir)
+        measured = _measure(mix, queries, exact, targets)
+        plans[strategy] = {**plan, "measured": measured}
+    chosen = _cheapest(plans, policy)
+    for group in set(buckets) - set(plans[chosen]["buckets"]):
+        shutil.rmtree(folder / group, ignore_errors=True)
+    return {
+        **plans[chosen], "measured": {name: p["measured"] for name, p in plans.items()}
+    }  # fmt: skip
+
+
+def _cheapest(plans: dict[str, dict[str, Any]], policy: PolicyConfig) -> str:
+    """The fastest strategy that finds enough of every group; else the one that finds most."""
+
+    def least(name: str) -> float:
+        return min(r for r in plans[name]["measured"]["recall"].values() if r is not None)
+
+    good = [name for name in plans if least(name) >= policy.min_recall]
+    if good:
+        return min(good, key=lambda name: plans[name]["measured"]["mean_ms"])
+    return max(plans, key=least)
+
+
+def _short_groups(
+    search: Search, targets: Targets, queries: np.ndarray, first: int, exact: np.ndarray
+) -> set[int]:
+    """Groups of which the first candidates of some query are fewer than its exact list holds."""
+    num_items, num_groups = len(targets.codes), len(targets.labels)
+    short: set[int] = set()
+    for start in range(0, len(queries), _BATCH):
+        batch = tf.constant(queries[start : start + _BATCH])
+        nothing = tf.zeros([len(batch), 0], tf.int32)
+        rows = search(batch, min(first, num_items), nothing)[0].numpy()
+        found, needed = (
+            _counts(r, targets.codes, num_groups) for r in (rows, exact[start : start + _BATCH])
+        )
+        short |= set(np.flatnonzero((found < needed).any(axis=0)).tolist())
+    return short
+
+
+def _measure(
+    mix: CandidateMix, queries: np.ndarray, exact: np.ndarray, targets: Targets
+) -> dict[str, Any]:
+    """Recall of the exact lists per group, and milliseconds of one query at a time."""
+    rows = _lists(mix, queries)
+    query = np.arange(len(exact))[:, None] * len(targets.codes)
+    hit = np.isin(query + exact, (query + rows)[rows != NO_ITEM])
+    recall = {}
+    for group, label in enumerate(targets.labels):
+        listed = (exact != NO_ITEM) & (targets.codes[exact] == group)
+        recall[label] = float(hit[listed].mean()) if listed.any() else None
+    filled = _counts(rows, targets.codes, len(targets.labels)) == _counts(
+        exact, targets.codes, len(targets.labels)
+    )
+    ask = tf.function(mix.by_policy).get_concrete_function(
+        tf.TensorSpec([None, queries.shape[1]], tf.float32)
+    )
+    seconds = []
+    for query_vector in [queries[:1], *np.split(queries, len(queries))]:
+        start = time.perf_counter()
+        ask(tf.constant(query_vector))
+        seconds.append(time.perf_counter() - start)
+    return {
+        "recall": recall,
+        "full": float((rows != NO_ITEM).all(axis=1).mean()),
+        "same_counts": float(filled.all(axis=1).mean()),
+        "p50_ms": round(1e3 * float(np.median(seconds[1:])), 3),
+        "mean_ms": round(1e3 * float(np.mean(seconds[1:])), 3),
+    }
+
+
+def _lists(mix: CandidateMix, queries: np.ndarray) -> np.ndarray:
+    ask = tf.function(lambda q: mix.by_policy(q)[0]).get_concrete_function(
+        tf.TensorSpec([None, queries.shape[1]], tf.float32)
+    )
+    batches = [queries[start : start + _BATCH] for start in range(0, len(queries), _BATCH)]
+    return np.concatenate([ask(tf.constant(batch)).numpy() for batch in batches])
+
+
+def _counts(rows: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:
+    of_row = np.append(codes, num_groups)[rows]
+    return np.stack([(of_row == g).sum(axis=1) for g in range(num_groups)], axis=1)
