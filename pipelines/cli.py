@@ -60,6 +60,15 @@ ExamplesAt = Annotated[
 
 
 Lists = Annotated[str, typer.Option("--lists", "-l", help="Parquet files of lists; a glob.")]
+Salts = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--salts",
+        help="Folder of the salts that a serving log's user ids are hashed with.",
+        exists=True,
+        file_okay=False,
+    ),
+]
 
 
 @app.command()
@@ -164,6 +173,7 @@ def audit_lists(
         pathlib.Path | None,
         typer.Option("--positives", help="Parquet of `user_id` and `item_id`: what users chose."),
     ] = None,
+    salts: Salts = None,
     data: Data = None,
     force: Force = False,
     beam: Beam = None,
@@ -178,7 +188,7 @@ def audit_lists(
     """
     job = _job(config, out, data, force, beam)
     with job.directory.locked():
-        job.audit_lists(lists, name, positives)
+        job.audit_lists(lists, name, positives, salts)
     console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
 
 
@@ -191,6 +201,7 @@ def watch(
         float | None,
         typer.Option("--idle", help="End when no file has come for so many seconds.", min=0),
     ] = None,
+    salts: Salts = None,
     data: Data = None,
 ) -> None:
     """Reports on served lists while files of them arrive in a folder.
@@ -207,7 +218,7 @@ def watch(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    counts = _job(config, out, data, False, None).watch(lists, stop, idle)
+    counts = _job(config, out, data, False, None).watch(lists, stop, idle, salts)
     console.print(
         f"{counts['read']:,} lists read, {counts['audited']:,} in windows, {counts['dead']:,} left "
         f"out. Reports and alerts: [bold]{out / 'monitoring'}[/bold]"

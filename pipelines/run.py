@@ -192,7 +192,7 @@ class Run:
             )
             self._build(
                 f"{variant}/index",
-                [self.config.serving, self.config.seed],
+                [self.config.serving.of_the_index(), self.config.seed],
                 [f"{variant}/embeddings"],
                 functools.partial(self._build_index, variant),
             )
@@ -225,20 +225,30 @@ class Run:
                 functools.partial(self._audit, variant),
             )
 
-    def audit_lists(self, lists: str, name: str, positives: pathlib.Path | None = None) -> None:
+    def audit_lists(
+        self,
+        lists: str,
+        name: str,
+        positives: pathlib.Path | None = None,
+        salts: pathlib.Path | None = None,
+    ) -> None:
         """Audits files of served lists into `audits/<name>`.
 
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
             name: Of the lists.
             positives: Parquet of `user_id` and `item_id`, what users chose of the lists.
+            salts: Folder of the salts, for a serving log.
         """
         from pipelines.audit.job import audit_files
         from pipelines.audit.list_files import ListFiles
+        from pipelines.audit.pseudonyms import Pseudonyms
 
         config = self.config
         self.directory.required("examples", "examples")
-        files = ListFiles.find(lists, config.seed)
+        users = self._path("examples").absolute() / "users.parquet"
+        known = Pseudonyms(salts.absolute(), users) if salts else None
+        files = ListFiles.find(lists, config.seed, known)
         settings: list[object] = [
             config.audit,
             config.slices,
@@ -256,7 +266,13 @@ class Run:
 
         self._build(f"audits/{name}", settings, ["examples"], write)
 
-    def watch(self, lists: str, stop: threading.Event, idle: float | None = None) -> dict[str, int]:
+    def watch(
+        self,
+        lists: str,
+        stop: threading.Event,
+        idle: float | None = None,
+        salts: pathlib.Path | None = None,
+    ) -> dict[str, int]:
         """Reports on lists that arrive in a folder into `monitoring`, until it is told to stop.
 
         Arguments and result are those of `pipelines.monitoring.watch.watch`.
@@ -265,7 +281,7 @@ class Run:
         from pipelines.monitoring.watch import watch
 
         out = self._path("monitoring")
-        return watch(self.config, lists, self._path("examples"), out, stop, idle)
+        return watch(self.config, lists, self._path("examples"), out, stop, idle, salts=salts)
 
     def report(self) -> dict[str, Any]:
         """Compares the variants in one report and returns its content."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from fairness_losses.config import Settings
+from serving.log.config import LogConfig
 
 
 class ServingConfig(Settings):
@@ -33,3 +34,14 @@ class ServingConfig(Settings):
 
     reorder: int | None = Field(default=None, ge=1)
     """Candidates whose exact score is computed; by default ten times `k`."""
+
+    keep_versions: int | None = Field(default=None, ge=1)
+    """Exported versions kept; older ones are deleted at an export, but for those that a label
+    points to or `fairtowers rollback` would return to. All by default."""
+
+    log: LogConfig = LogConfig()
+    """What the local server logs of its answers."""
+
+    def of_the_index(self) -> dict[str, Any]:
+        """Returns what an index depends on, as JSON values."""
+        return self.model_dump(mode="json", exclude={"keep_versions", "log"})
