@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
 import warnings
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,10 @@ from rich.table import Table
 from fairness_losses.errors import InvalidInputError
 from pipelines.config_file import load_config
 from pipelines.run import Run
+
+if TYPE_CHECKING:
+    from serving.model_server import ModelServer
+    from serving.versions import Versions
 
 EXIT_PROBLEMS = 4
 """Of `doctor`; errors know their own exit codes."""
@@ -223,6 +228,90 @@ def watch(
         f"{counts['read']:,} lists read, {counts['audited']:,} in windows, {counts['dead']:,} left "
         f"out. Reports and alerts: [bold]{out / 'monitoring'}[/bold]"
     )
+
+
+ModelDir = Annotated[
+    pathlib.Path,
+    typer.Argument(
+        help="Folder of a model's versions, such as `<variant>/serving/retriever`.",
+        resolve_path=True,
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", help="`host:port` of a running server's gRPC API."),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds for the server to load a version.", min=0)
+]
+
+
+@app.command()
+def promote(
+    model: ModelDir,
+    version: Annotated[
+        int | None,
+        typer.Option("--version", help="By default the canary, or else the newest."),
+    ] = None,
+    label: Annotated[
+        Literal["stable", "canary"], typer.Option("--label", help="What to point to it.")
+    ] = "stable",
+    server: Server = None,
+    timeout: Timeout = 300.0,
+    poll_seconds: Annotated[
+        float,
+        typer.Option(
+            "--poll-seconds", help="How often a server polls `models.config`, without --server."
+        ),
+    ] = 30.0,
+) -> None:
+    """Points a label to a version, after it has answered as at its export.
+
+    With `--server`, the server loads the version, and the label moves when it has. Without, it is
+    written into `models.config` for servers that poll it; a version that is not listed there yet is
+    listed first, and the command is run again when the servers have loaded it.
+    """
+    from serving import promotion
+
+    with _model_server(server, model, timeout) as running:
+        versions = promotion.promote(model, version, label, running, poll_seconds)
+    _print_versions(versions)
+
+
+@app.command()
+def rollback(model: ModelDir, server: Server = None, timeout: Timeout = 300.0) -> None:
+    """Points `stable` to the version that it pointed to before."""
+    from serving import promotion
+
+    with _model_server(server, model, timeout) as running:
+        versions = promotion.rollback(model, running)
+    _print_versions(versions)
+
+
+@app.command()
+def versions(model: ModelDir) -> None:
+    """Lists the versions of a model: where the labels point, and what is loaded."""
+    from serving.versions import Versions
+
+    _print_versions(Versions.load(model))
+
+
+def _model_server(
+    address: str | None, model: pathlib.Path, timeout: float
+) -> contextlib.AbstractContextManager[ModelServer | None]:
+    from serving.model_server import connected
+
+    return connected(address, model.name, timeout) if address else contextlib.nullcontext()
+
+
+def _print_versions(found: Versions) -> None:
+    table = Table("version", "label", "listed for servers", "", box=SIMPLE_HEAD)
+    for version in found.on_disk:
+        names = [name for name, v in sorted(found.served.labels.items()) if v == version]
+        loaded = "yes" if version in found.served.versions else ""
+        back = "`fairtowers rollback` returns to it" if version == found.before else ""
+        table.add_row(str(version), ", ".join(names), loaded, back)
+    console.print(table)
 
 
 @app.command()

@@ -200,6 +200,7 @@ class Run:
     def export(self) -> None:
         """Writes the next version of every variant's SavedModel, checked in a fresh process."""
         from serving.server_configs import write_server_configs
+        from serving.versions import add_version, delete_old
 
         for variant in self.variants:
             inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
@@ -213,7 +214,11 @@ class Run:
                 inputs,
                 functools.partial(self._export, variant, version),
             )
-            write_server_configs(self.directory.path(serving), version)
+            folder = self.directory.path(serving)
+            write_server_configs(folder)
+            add_version(folder, version)
+            if self.config.serving.keep_versions is not None:
+                delete_old(folder, self.config.serving.keep_versions)
 
     def audit(self) -> None:
         """Asks every exported model for the test users' lists and measures them."""

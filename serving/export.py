@@ -5,7 +5,7 @@ index needs a server that has ScaNN's ops linked in, which the published images 
 `requires_scann_ops` in `metadata.json` says which it is.
 
     <name>/
-      models.config batching.config monitoring.config
+      models.config batching.config monitoring.config versions.json
       <version>/
         saved_model.pb variables/
         assets.extra/tf_serving_warmup_requests   replayed by the server before it takes requests
@@ -29,6 +29,7 @@ from serving.config import ServingConfig
 from serving.index import load_index
 from serving.retriever import EXCLUDE_IDS, METADATA_FILE, POLICY, Retriever
 from serving.server_configs import write_server_configs
+from serving.versions import add_version
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
@@ -43,7 +44,9 @@ def export(
     provenance: dict[str, Any],
     warmup_features: dict[str, np.ndarray],
 ) -> pathlib.Path:
-    """Exports one version of the retriever, complete or not at all.
+    """Exports one version of the retriever, complete or not at all, and tells servers of it.
+
+    See `serving.versions.add_version` for what they are told.
 
     Args:
         query_tower_dir: SavedModel of the query tower.
@@ -79,7 +82,8 @@ def export(
     version_dir = model_dir / str(version)
     shutil.rmtree(version_dir, ignore_errors=True)
     incomplete.rename(version_dir)
-    write_server_configs(model_dir, version)
+    write_server_configs(model_dir)
+    add_version(model_dir, version)
     return version_dir
 
 

@@ -26,9 +26,9 @@ import pyarrow as pa
 from fairness_losses.errors import InvalidInputError
 from serving.log.answer import Answer
 from serving.log.config import LogConfig
-from serving.log.files import remove_leftovers, write_json, write_table
 from serving.log.lists import as_table, num_lists
 from serving.log.salts import Salts
+from serving.whole_files import remove_leftovers, write_json, write_table
 
 _BEAT = 0.1
 """Seconds between looks at what has come: a request does not have to wake the writer."""

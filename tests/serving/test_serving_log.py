@@ -17,7 +17,8 @@ import pytest
 from log_answers import NOON, answer, settings
 
 from fairness_losses.errors import InvalidInputError
-from serving.log import files, writer
+from serving import whole_files
+from serving.log import writer
 from serving.log.config import LogConfig
 from serving.log.lists import SCHEMA
 from serving.log.writer import ListLog, LogCounts
@@ -37,7 +38,7 @@ def read(folder: pathlib.Path) -> pa.Table:
 def no_space(monkeypatch):
     """A disk that is full while the event is set."""
     is_full = threading.Event()
-    write_table = files.write_table
+    write_table = whole_files.write_table
 
     def write(table, path):
         if is_full.is_set():

@@ -29,13 +29,18 @@ def write_table(table: pa.Table, path: pathlib.Path) -> None:
 
 
 def write_json(content: Any, path: pathlib.Path) -> None:
-    """Writes a JSON file in place of an earlier one; when this returns, it is on the disk.
+    """Writes a JSON file, see `write_text`."""
+    write_text(json.dumps(content, indent=1) + "\n", path)
+
+
+def write_text(text: str, path: pathlib.Path) -> None:
+    """Writes a file in place of an earlier one; when this returns, it is on the disk.
 
     Raises:
         OSError: It could not be written; the earlier one is as it was.
     """
     with _whole(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+        file.write(text.encode())
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
