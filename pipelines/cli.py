@@ -305,11 +305,11 @@ def _model_server(
 
 
 def _print_versions(found: Versions) -> None:
-    table = Table("version", "label", "listed for servers", "", box=SIMPLE_HEAD)
+    table = Table("version", "label", "loaded", "rollback", box=SIMPLE_HEAD)
     for version in found.on_disk:
         names = [name for name, v in sorted(found.served.labels.items()) if v == version]
         loaded = "yes" if version in found.served.versions else ""
-        back = "`fairtowers rollback` returns to it" if version == found.before else ""
+        back = "before" if version == found.before else ""
         table.add_row(str(version), ", ".join(names), loaded, back)
     console.print(table)
 

@@ -39,7 +39,7 @@ def test_promotion_and_rollback_are_one_command_each(model):
     assert rows(call("versions", "retriever")) == {"1": ["stable", "yes"], "2": ["canary", "yes"]}
     promoted = rows(call("promote", "retriever", "--poll-seconds", "0"))
     assert promoted["2"] == ["canary,", "stable", "yes"]
-    assert " ".join(promoted["1"]) == "yes `fairtowers rollback` returns to it"
+    assert promoted["1"] == ["yes", "before"]
     back = rows(call("rollback", "retriever"))
     assert back == {"1": ["canary,", "stable", "yes"], "2": ["yes"]}
     assert dict(read_models_config(model).labels) == {"stable": 1, "canary": 1}
