@@ -199,8 +199,8 @@ class Run:
 
     def export(self) -> None:
         """Writes the next version of every variant's SavedModel, checked in a fresh process."""
-        from serving.server_configs import write_server_configs
-        from serving.versions import add_version, delete_old
+        from serving.export import tell_servers
+        from serving.versions import delete_old
 
         for variant in self.variants:
             inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
@@ -215,8 +215,7 @@ class Run:
                 functools.partial(self._export, variant, version),
             )
             folder = self.directory.path(serving)
-            write_server_configs(folder)
-            add_version(folder, version)
+            tell_servers(folder / str(version))
             if self.config.serving.keep_versions is not None:
                 delete_old(folder, self.config.serving.keep_versions)
 

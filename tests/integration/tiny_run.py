@@ -133,5 +133,6 @@ _LATEST = {
     "batching.config",
     "monitoring.config",
     "versions.json",
+    *("docker-compose.yaml", "kubernetes.yaml", "Dockerfile"),
 }
 """Files beside stages, each replaced by a rename."""

@@ -125,7 +125,8 @@ def test_a_new_version_is_a_canary_beside_the_stable_one(export_version):
     assert list(config.model_version_policy.specific.versions) == [1, 2]
     assert dict(config.version_labels) == {"stable": 1, "canary": 2}
     assert {p.name for p in model_dir.iterdir()} == {
-        "1", "2", "models.config", "batching.config", "monitoring.config", "versions.json",
+        "1", "2", "deploy",
+        "models.config", "batching.config", "monitoring.config", "versions.json",
     }  # fmt: skip
 
 
