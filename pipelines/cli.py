@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
 import warnings
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,10 @@ from rich.table import Table
 from fairness_losses.errors import InvalidInputError
 from pipelines.config_file import load_config
 from pipelines.run import Run
+
+if TYPE_CHECKING:
+    from serving.model_server import ModelServer
+    from serving.versions import Versions
 
 EXIT_PROBLEMS = 4
 """Of `doctor`; errors know their own exit codes."""
@@ -60,6 +65,15 @@ ExamplesAt = Annotated[
 
 
 Lists = Annotated[str, typer.Option("--lists", "-l", help="Parquet files of lists; a glob.")]
+Salts = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--salts",
+        help="Folder of the salts that a serving log's user ids are hashed with.",
+        exists=True,
+        file_okay=False,
+    ),
+]
 
 
 @app.command()
@@ -164,6 +178,7 @@ def audit_lists(
         pathlib.Path | None,
         typer.Option("--positives", help="Parquet of `user_id` and `item_id`: what users chose."),
     ] = None,
+    salts: Salts = None,
     data: Data = None,
     force: Force = False,
     beam: Beam = None,
@@ -178,7 +193,7 @@ def audit_lists(
     """
     job = _job(config, out, data, force, beam)
     with job.directory.locked():
-        job.audit_lists(lists, name, positives)
+        job.audit_lists(lists, name, positives, salts)
     console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
 
 
@@ -191,6 +206,7 @@ def watch(
         float | None,
         typer.Option("--idle", help="End when no file has come for so many seconds.", min=0),
     ] = None,
+    salts: Salts = None,
     data: Data = None,
 ) -> None:
     """Reports on served lists while files of them arrive in a folder.
@@ -207,11 +223,95 @@ def watch(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    counts = _job(config, out, data, False, None).watch(lists, stop, idle)
+    counts = _job(config, out, data, False, None).watch(lists, stop, idle, salts)
     console.print(
         f"{counts['read']:,} lists read, {counts['audited']:,} in windows, {counts['dead']:,} left "
         f"out. Reports and alerts: [bold]{out / 'monitoring'}[/bold]"
     )
+
+
+ModelDir = Annotated[
+    pathlib.Path,
+    typer.Argument(
+        help="Folder of a model's versions, such as `<variant>/serving/retriever`.",
+        resolve_path=True,
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", help="`host:port` of a running server's gRPC API."),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds for the server to load a version.", min=0)
+]
+
+
+@app.command()
+def promote(
+    model: ModelDir,
+    version: Annotated[
+        int | None,
+        typer.Option("--version", help="By default the canary, or else the newest."),
+    ] = None,
+    label: Annotated[
+        Literal["stable", "canary"], typer.Option("--label", help="What to point to it.")
+    ] = "stable",
+    server: Server = None,
+    timeout: Timeout = 300.0,
+    poll_seconds: Annotated[
+        float,
+        typer.Option(
+            "--poll-seconds", help="How often a server polls `models.config`, without --server."
+        ),
+    ] = 30.0,
+) -> None:
+    """Points a label to a version, after it has answered as at its export.
+
+    With `--server`, the server loads the version, and the label moves when it has. Without, it is
+    written into `models.config` for servers that poll it; a version that is not listed there yet is
+    listed first, and the command is run again when the servers have loaded it.
+    """
+    from serving import promotion
+
+    with _model_server(server, model, timeout) as running:
+        versions = promotion.promote(model, version, label, running, poll_seconds)
+    _print_versions(versions)
+
+
+@app.command()
+def rollback(model: ModelDir, server: Server = None, timeout: Timeout = 300.0) -> None:
+    """Points `stable` to the version that it pointed to before."""
+    from serving import promotion
+
+    with _model_server(server, model, timeout) as running:
+        versions = promotion.rollback(model, running)
+    _print_versions(versions)
+
+
+@app.command()
+def versions(model: ModelDir) -> None:
+    """Lists the versions of a model: where the labels point, and what is loaded."""
+    from serving.versions import Versions
+
+    _print_versions(Versions.load(model))
+
+
+def _model_server(
+    address: str | None, model: pathlib.Path, timeout: float
+) -> contextlib.AbstractContextManager[ModelServer | None]:
+    from serving.model_server import connected
+
+    return connected(address, model.name, timeout) if address else contextlib.nullcontext()
+
+
+def _print_versions(found: Versions) -> None:
+    table = Table("version", "label", "loaded", "rollback", box=SIMPLE_HEAD)
+    for version in found.on_disk:
+        names = [name for name, v in sorted(found.served.labels.items()) if v == version]
+        loaded = "yes" if version in found.served.versions else ""
+        back = "before" if version == found.before else ""
+        table.add_row(str(version), ", ".join(names), loaded, back)
+    console.print(table)
 
 
 @app.command()

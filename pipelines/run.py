@@ -222,7 +222,8 @@ class Run:
 
     def _export_next(self, variant: str, serving: ServingConfig, exact: bool) -> None:
         """Writes the next version of one model, if what it is made of has changed."""
-        from serving.server_configs import write_server_configs
+        from serving.export import tell_servers
+        from serving.versions import delete_old
 
         inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
         folder = f"{variant}/serving/{serving.name}"
@@ -235,7 +236,10 @@ class Run:
             inputs,
             functools.partial(self._export, variant, serving, version, exact),
         )
-        write_server_configs(self.directory.path(folder), version)
+        model_dir = self.directory.path(folder)
+        tell_servers(model_dir / str(version))
+        if serving.keep_versions is not None:
+            delete_old(model_dir, serving.keep_versions)
 
     def audit(self) -> None:
         """Asks every exported model for the test users' lists and measures them."""
@@ -247,20 +251,30 @@ class Run:
                 functools.partial(self._audit, variant),
             )
 
-    def audit_lists(self, lists: str, name: str, positives: pathlib.Path | None = None) -> None:
+    def audit_lists(
+        self,
+        lists: str,
+        name: str,
+        positives: pathlib.Path | None = None,
+        salts: pathlib.Path | None = None,
+    ) -> None:
         """Audits files of served lists into `audits/<name>`.
 
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
             name: Of the lists.
             positives: Parquet of `user_id` and `item_id`, what users chose of the lists.
+            salts: Folder of the salts, for a serving log.
         """
         from pipelines.audit.job import audit_files
         from pipelines.audit.list_files import ListFiles
+        from pipelines.audit.pseudonyms import Pseudonyms
 
         config = self.config
         self.directory.required("examples", "examples")
-        files = ListFiles.find(lists, config.seed)
+        users = self._path("examples").absolute() / "users.parquet"
+        known = Pseudonyms(salts.absolute(), users) if salts else None
+        files = ListFiles.find(lists, config.seed, known)
         settings: list[object] = [
             config.audit,
             config.slices,
@@ -278,7 +292,13 @@ class Run:
 
         self._build(f"audits/{name}", settings, ["examples"], write)
 
-    def watch(self, lists: str, stop: threading.Event, idle: float | None = None) -> dict[str, int]:
+    def watch(
+        self,
+        lists: str,
+        stop: threading.Event,
+        idle: float | None = None,
+        salts: pathlib.Path | None = None,
+    ) -> dict[str, int]:
         """Reports on lists that arrive in a folder into `monitoring`, until it is told to stop.
 
         Arguments and result are those of `pipelines.monitoring.watch.watch`.
@@ -287,7 +307,7 @@ class Run:
         from pipelines.monitoring.watch import watch
 
         out = self._path("monitoring")
-        return watch(self.config, lists, self._path("examples"), out, stop, idle)
+        return watch(self.config, lists, self._path("examples"), out, stop, idle, salts=salts)
 
     def report(self) -> dict[str, Any]:
         """Compares the variants in one report and returns its content."""
@@ -395,7 +415,7 @@ class Run:
         )
 
     def _index_settings(self) -> list[object]:
-        settings: list[object] = [self.config.serving, self.config.seed]
+        settings: list[object] = [self.config.serving.of_the_index(), self.config.seed]
         needs_target = self.config.serving.policy.kind != "relevance"
         return [*settings, self.config.fairness.target] if needs_target else settings
 

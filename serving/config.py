@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from fairness_losses.config import Settings
+from serving.log.config import LogConfig
 from serving.mix.config import PolicyConfig
 
 
@@ -63,3 +64,14 @@ class ServingConfig(Settings):
     also_exact: bool = False
     """With a ScaNN index, whether `<name>-exact` is exported beside it: the same model with exact
     search, whose graph has core TensorFlow ops only and runs on a stock server."""
+
+    keep_versions: int | None = Field(default=None, ge=1)
+    """Exported versions kept; older ones are deleted at an export, but for those that a label
+    points to or `fairtowers rollback` would return to. All by default."""
+
+    log: LogConfig = LogConfig()
+    """What the local server logs of its answers."""
+
+    def of_the_index(self) -> dict[str, Any]:
+        """Returns what an index depends on, as JSON values."""
+        return self.model_dump(mode="json", exclude={"also_exact", "keep_versions", "log"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from apache_beam.pvalue import AsIter, AsSingleton
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.list_files import ListFiles
+from pipelines.audit.log_gaps import LogGaps, find_gaps
 from pipelines.audit.meter import Meter
 from pipelines.audit.read_lists import DEAD, READ, ReadLists
 from pipelines.audit.transforms import AUDITED, REPORT, AuditLists
@@ -23,6 +25,7 @@ from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
 from pipelines.examples.dead_letters import most_common, write_dead_letters
 from pipelines.file_systems import write_json
+from towers.config import USER_ID
 
 
 def audit_files(
@@ -36,8 +39,8 @@ def audit_files(
 ) -> dict[str, Any]:
     """Audits files of lists of any number.
 
-    Writes `report.json`; `counts.json`, the lists read and audited and why others were not; and
-    `dead_letter/lists.jsonl`, with file and row of those.
+    Writes `report.json`; `counts.json`, the lists read and audited, why others were not, and the
+    gaps of a serving log; and `dead_letter/lists.jsonl`, with file and row of those.
 
     Args:
         config: The run configuration.
@@ -73,7 +76,8 @@ def audit_files(
     _ = audited[REPORT] | "Write" >> beam.Map(
         write_audit,
         out_dir,
-        lists.files,
+        lists,
+        find_gaps(lists.files, lists.pseudonyms) if lists.pseudonyms else None,
         audited=AsSingleton(audited[AUDITED]),
         read=AsSingleton(read[READ] | "Lists read" >> beam.CombineGlobally(sum)),
         dead=AsIter(dead),
@@ -101,16 +105,28 @@ def load_meter(
 def write_audit(
     report: dict[str, Any],
     out_dir: pathlib.Path,
-    files: Sequence[str],
+    lists: ListFiles,
+    gaps: LogGaps | None,
     audited: int,
     read: int,
     dead: Iterable[bytes],
 ) -> None:
     """Writes the report with its counts and dead letters."""
     letters = pa.concat_tables([DEAD_SCHEMA.empty_table(), *map(from_bytes, dead)])
-    reasons = write_dead_letters(out_dir / "dead_letter" / "lists.jsonl", letters, files)
-    write_json(out_dir / "counts.json", {"read": read, "audited": audited, "dead": reasons})
+    if lists.pseudonyms:
+        letters = without_users(letters)
+    reasons = write_dead_letters(out_dir / "dead_letter" / "lists.jsonl", letters, lists.files)
+    counts: dict[str, Any] = {"read": read, "audited": audited, "dead": reasons}
+    if gaps:
+        counts["log"] = dataclasses.asdict(gaps)
+    write_json(out_dir / "counts.json", counts)
     write_json(out_dir / "report.json", report)
+
+
+def without_users(letters: pa.Table) -> pa.Table:
+    """Returns dead letters without the users' ids, which a log does not hold either."""
+    place = letters.column_names.index(USER_ID)
+    return letters.set_column(place, USER_ID, pa.nulls(len(letters), pa.string()))
 
 
 def _check(counts: dict[str, Any], out_dir: pathlib.Path, max_dead_letter_share: float) -> None:

@@ -15,10 +15,12 @@ from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.list_checks import CANDIDATES, MODEL_VERSION, POLICY
+from pipelines.audit.pseudonyms import Pseudonyms
 from pipelines.examples.checks import as_strings
 from pipelines.examples.splits import id_hashes, pair_hashes
 from pipelines.readers.chunks import Chunk, open_file, readable, with_origin
 from pipelines.readers.files import check_columns, find_files, plan_chunks
+from serving.log.lists import SALT, USER_HASH
 from towers.config import USER_ID
 
 LIST_ID = "list_id"
@@ -33,7 +35,8 @@ class ListFiles:
 
     `user_id` is a string, `candidate_ids` a list of strings, best first; `policy` and
     `model_version` say what served it. Where there is a column `list_id`, a user may have several
-    lists with different ones; else one.
+    lists with different ones; else one. A serving log has `user_hash` and `salt` in place of
+    `user_id`, see `serving.log.lists`.
 
     Attributes:
         pattern: What they were found by.
@@ -41,6 +44,7 @@ class ListFiles:
         chunks: What a worker reads at once.
         ids: Columns that a list is told apart by.
         seed: Of hashes.
+        pseudonyms: Where the hashes of a log lead back to users; None if the files have ids.
     """
 
     pattern: str
@@ -48,21 +52,25 @@ class ListFiles:
     chunks: list[Chunk]
     ids: tuple[str, ...]
     seed: int
+    pseudonyms: Pseudonyms | None = None
 
     @classmethod
-    def find(cls, pattern: str, seed: int) -> ListFiles:
+    def find(cls, pattern: str, seed: int, pseudonyms: Pseudonyms | None = None) -> ListFiles:
         """Finds files and checks what columns they have.
 
         Args:
             pattern: Path or glob, of any file system that Beam knows.
             seed: Of hashes.
+            pseudonyms: Where hashes lead back to users, for a log.
 
         Raises:
             InvalidInputError: There is no file, or one is of no use.
         """
         files = find_files(pattern, "--lists")
-        needed = dict.fromkeys((USER_ID, CANDIDATES, POLICY, MODEL_VERSION), "--lists")
         schemas = [_schema(path) for path in files]
+        is_log = _is_log(files, schemas, pseudonyms)
+        who = (USER_HASH, SALT, LIST_ID) if is_log else (USER_ID,)
+        needed = dict.fromkeys((*who, CANDIDATES, POLICY, MODEL_VERSION), "--lists")
         check_columns(files, needed)
         for path, schema in zip(files, schemas, strict=True):
             kind = schema.field(CANDIDATES).type
@@ -77,8 +85,8 @@ class ListFiles:
                 f"{files[with_id.index(False)]}: there is no column `{LIST_ID}`, which other files "
                 "have. Add it, or audit these files on their own."
             )
-        ids = (USER_ID, LIST_ID) if all(with_id) else (USER_ID,)
-        return cls(pattern, files, plan_chunks(files), ids, seed)
+        ids = (who[0], LIST_ID) if all(with_id) else (USER_ID,)
+        return cls(pattern, files, plan_chunks(files), ids, seed, pseudonyms if is_log else None)
 
     def state(self) -> list[list[Any]]:
         """Returns what changes when a file does: path, size and time of every file."""
@@ -100,7 +108,8 @@ class ListFiles:
             chunk: What to read.
             others: Columns that are wanted besides those of a list, as they are.
         """
-        columns = [USER_ID, CANDIDATES, POLICY, MODEL_VERSION, *others]
+        who = (USER_HASH, SALT) if self.pseudonyms else (USER_ID,)
+        columns = [*who, CANDIDATES, POLICY, MODEL_VERSION, *others]
         row = chunk.first_row + 1
         with readable(chunk.path), open_file(chunk.path) as stream:
             leaves = pq.ParquetFile(stream).schema
@@ -113,6 +122,8 @@ class ListFiles:
                 for group in chunk.row_groups
             ):
                 table = pa.Table.from_batches([batch]).select(columns)
+                if self.pseudonyms:
+                    table = self.pseudonyms.resolve(table)
                 table = _with_strings(table, USER_ID, chunk.path)
                 yield with_origin(table, chunk.file, row + np.arange(len(table)))
                 row += len(table)
@@ -133,6 +144,24 @@ def list_hashes(lists: pa.Table, ids: Sequence[str], seed: int) -> np.ndarray:
     """
     hashes = [id_hashes(pc.fill_null(lists[n].combine_chunks(), ""), seed) for n in ids]
     return hashes[0] if len(hashes) == 1 else pair_hashes(*hashes)
+
+
+def _is_log(
+    files: Sequence[str], schemas: Sequence[pa.Schema], pseudonyms: Pseudonyms | None
+) -> bool:
+    """Whether the users of the files are hashes."""
+    hashed = [USER_HASH in schema.names for schema in schemas]
+    if any(hashed) and not all(hashed):
+        raise InvalidInputError(
+            f"{files[hashed.index(False)]}: there is no column `{USER_HASH}`, which other files "
+            "have. Audit these files on their own."
+        )
+    if any(hashed) and pseudonyms is None:
+        raise InvalidInputError(
+            f"{files[0]}: the log holds hashes of the users' ids. Give `--salts`, the folder that "
+            "the server keeps in `serving.log.salts`."
+        )
+    return any(hashed)
 
 
 def _schema(path: str) -> pa.Schema:

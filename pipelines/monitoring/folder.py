@@ -28,6 +28,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.list_files import LIST_ID, ListFiles
+from pipelines.audit.pseudonyms import Pseudonyms
 from pipelines.examples.checks import as_seconds
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.readers.chunks import Chunk, open_file, readable
@@ -67,6 +68,7 @@ class FolderStream:
         poll: Seconds between looks at the folder, fewer than the 30 that the runner waits.
         stop: Ends the stream when it is set; every window is reported then.
         idle: Ends the stream when no file has come for so many seconds; never, if None.
+        pseudonyms: Where the hashes of a serving log lead back to users.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class FolderStream:
         poll: float,
         stop: threading.Event,
         idle: float | None,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self._pattern, self._log = pattern, log
         self._seed, self._max_delay = seed, max_delay
         self._poll, self._stop, self._idle = poll, stop, idle
+        self._pseudonyms = pseudonyms
         self._coder = PickleCoder()
         self._controller = TestStreamServiceController(self)
 
@@ -122,7 +126,7 @@ class FolderStream:
         """The parts of a file with the first and the last second of their lists."""
         found, problem = [], None
         try:
-            files = ListFiles.find(path, self._seed)
+            files = ListFiles.find(path, self._seed, self._pseudonyms)
             for chunk in files.chunks:
                 chunk = dataclasses.replace(chunk, file=number)
                 found.append((Arrival(files, chunk, watermark), *_seconds(chunk)))

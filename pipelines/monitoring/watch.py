@@ -15,9 +15,10 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.audit.job import load_meter
+from pipelines.audit.job import load_meter, without_users
 from pipelines.audit.layout import Layout
 from pipelines.audit.list_files import LIST_ID
+from pipelines.audit.pseudonyms import Pseudonyms
 from pipelines.audit.read_lists import DEAD, dead_lists
 from pipelines.beam_runner import run
 from pipelines.config import RunConfig
@@ -45,6 +46,7 @@ def watch(
     stop: threading.Event,
     idle: float | None = None,
     poll: float = POLL,
+    salts: pathlib.Path | None = None,
 ) -> dict[str, int]:
     """Reports on the lists that arrive in a folder until it is told to stop.
 
@@ -63,6 +65,7 @@ def watch(
         stop: Ends the watch when it is set. Windows that are not over are reported as they are.
         idle: Ends the watch when no file has come for so many seconds; never, if None.
         poll: Seconds between looks at the folder.
+        salts: Folder of the salts, for a serving log.
 
     Returns:
         `read`, `audited` and `dead`: the lists of all files, those in a report, and those left out.
@@ -79,7 +82,8 @@ def watch(
     options.view_as(StandardOptions).streaming = True
     pipeline = beam.Pipeline(runner=BundleBasedDirectRunner(), options=options)
     delay = config.monitoring.max_delay
-    folder = FolderStream(pattern, out_dir / _FILES, config.seed, delay, poll, stop, idle)
+    known = Pseudonyms(salts, examples / "users.parquet") if salts else None
+    folder = FolderStream(pattern, out_dir / _FILES, config.seed, delay, poll, stop, idle, known)
     with folder as arrivals:
         meter = (
             pipeline
@@ -95,7 +99,7 @@ def watch(
         _ = found[REPORTS] | "Write reports" >> beam.Map(write_report, out_dir)
         _ = found[ALERTS] | "Write alerts" >> beam.Map(append_alert, out_dir)
         for name, dead in (("late", read[DEAD]), ("other", found[DEAD])):
-            _ = dead | f"Write {name} dead letters" >> beam.Map(append_dead, out_dir)
+            _ = dead | f"Write {name} dead letters" >> beam.Map(append_dead, out_dir, bool(salts))
         run(pipeline)
     counts = _counts(out_dir)
     write_json(out_dir / "counts.json", counts)
@@ -157,9 +161,10 @@ def append_alert(alert: dict[str, Any], out_dir: pathlib.Path) -> None:
     _append(out_dir / _ALERTS, [alert])
 
 
-def append_dead(dead: bytes, out_dir: pathlib.Path) -> None:
-    """Adds a line for every list that does not count."""
+def append_dead(dead: bytes, out_dir: pathlib.Path, is_log: bool) -> None:
+    """Adds a line for every list that does not count; of a log, without the user."""
     files = _lines(out_dir / _FILES)
+    letters = without_users(from_bytes(dead)) if is_log else from_bytes(dead)
     _append(
         out_dir / _DEAD,
         [
@@ -169,7 +174,7 @@ def append_dead(dead: bytes, out_dir: pathlib.Path) -> None:
                 "reason": row[REASON],
                 USER_ID: row[USER_ID],
             }
-            for row in from_bytes(dead).to_pylist()
+            for row in letters.to_pylist()
         ],
     )
 

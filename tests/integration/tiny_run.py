@@ -127,5 +127,12 @@ def half_written(out: pathlib.Path) -> list[pathlib.Path]:
     ]
 
 
-_LATEST = {"manifest.json", "models.config", "batching.config", "monitoring.config"}
+_LATEST = {
+    "manifest.json",
+    "models.config",
+    "batching.config",
+    "monitoring.config",
+    "versions.json",
+    *("docker-compose.yaml", "kubernetes.yaml", "Dockerfile"),
+}
 """Files beside stages, each replaced by a rename."""

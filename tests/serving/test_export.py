@@ -118,17 +118,18 @@ def test_metadata_describes_the_model(export_version):
     assert described["outputs"]["model_version"] == {"dtype": "string", "shape": [-1]}
 
 
-def test_only_the_loaded_version_is_labelled(export_version):
+def test_a_new_version_is_a_canary_beside_the_stable_one(export_version):
     export_version(version=1)
     model_dir = export_version(version=2).parent
     text = (model_dir / "models.config").read_text()
     parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (config,) = parsed.model_config_list.config
     assert (config.name, config.base_path) == ("retriever", "/models/retriever")
-    assert list(config.model_version_policy.specific.versions) == [2]
-    assert dict(config.version_labels) == {"stable": 2}
+    assert list(config.model_version_policy.specific.versions) == [1, 2]
+    assert dict(config.version_labels) == {"stable": 1, "canary": 2}
     assert {p.name for p in model_dir.iterdir()} == {
-        "1", "2", "models.config", "batching.config", "monitoring.config",
+        "1", "2", "deploy",
+        "models.config", "batching.config", "monitoring.config", "versions.json",
     }  # fmt: skip
 
 
