@@ -123,7 +123,7 @@ def _warm_up(loaded: LoadedVersion, path: pathlib.Path) -> None:
     if not path.is_file():
         return
     count = 0
-    for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record)
         if log.WhichOneof("log_type") != "predict_log":
             raise StatusError(Code.UNIMPLEMENTED, f"{path}: only Predict requests are supported")
