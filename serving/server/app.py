@@ -97,10 +97,10 @@ class ModelServer:
         self._predictor = Predictor(
             self._versions, self._computer, metrics, config.max_requests_at_once, self._log
         )
-        rest = RestApi(self._predictor, config, self._metrics_path, self.is_ready)
+        self._rest = RestApi(self._predictor, config, self._metrics_path, self.is_ready)
         try:
             self._grpc, self._health, self.grpc_port = make_grpc_server(self._predictor, config)
-            self._runner, self._listener = await listen(rest.app, config)
+            self._runner, self._listener = await listen(self._rest.app, config)
         except (OSError, RuntimeError) as error:
             raise InvalidInputError(
                 f"The ports {config.grpc_port} and {config.rest_port} of {config.host} cannot be "

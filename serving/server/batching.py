@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from typing import Protocol
 
 import numpy as np
 
-from serving.server.errors import Code, StatusError, invalid
+from serving.server.errors import Code, StatusError, from_exception, invalid
 from serving.server.loader import LoadedVersion
 from serving.server.metrics import Metrics
 from serving.server.signatures import Signature
 from serving.server.text_protos import Batching
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_PADDED_VALUES = 1 << 20
 """Values of one input of a batch after padding: one long list must not blow up its neighbours."""
@@ -243,16 +246,16 @@ def _compute(call: Call, tasks: Sequence[tuple[Arrays, int]]) -> list[Arrays | S
     if len(tasks) > 1:
         try:
             return _merged(call, tasks)
-        except StatusError:
-            pass
+        except Exception:
+            _LOG.debug("A batch failed; its requests are computed one by one.", exc_info=True)
     return [_alone(call, inputs) for inputs, _ in tasks]
 
 
 def _alone(call: Call, inputs: Arrays) -> Arrays | StatusError:
     try:
         return call.run(inputs)
-    except StatusError as error:
-        return error
+    except Exception as error:
+        return from_exception(error)
 
 
 def _merged(call: Call, tasks: Sequence[tuple[Arrays, int]]) -> list[Arrays | StatusError]:

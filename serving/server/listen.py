@@ -26,7 +26,7 @@ async def listen(app: web.Application, config: ServerConfig) -> tuple[web.AppRun
         OSError: The port cannot be listened on.
     """
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=config.idle_seconds, shutdown_timeout=0
+        app, access_log=None, keepalive_timeout=config.idle_seconds, shutdown_timeout=0.1
     )
     await runner.setup()
     server = runner.server
