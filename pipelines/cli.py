@@ -256,26 +256,25 @@ def serve(
     New versions and a changed `models.config` are taken over while it runs, without losing a
     request. It ends when it is interrupted, once the requests under way are answered.
     """
+    from serving.server.command import run_server
+    from serving.server.files import find_files
+
+    files = find_files(models, batching, monitoring, mount, with_batching=not no_batching)
     try:
-        from serving.server.command import run_server
+        run_server(
+            files,
+            announce=lambda text: console.print(text, soft_wrap=True),
+            host=host,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            poll_seconds=poll_seconds,
+            drain_seconds=drain_seconds,
+        )
     except ModuleNotFoundError as error:
         raise InvalidInputError(
             f"`fairtowers serve` needs {error.name}. Install it with `pip install "
             "'fairtowers[serve]'`."
         ) from error
-    run_server(
-        models,
-        batching,
-        monitoring,
-        mount,
-        with_batching=not no_batching,
-        announce=lambda text: console.print(text, soft_wrap=True),
-        host=host,
-        grpc_port=grpc_port,
-        rest_port=rest_port,
-        poll_seconds=poll_seconds,
-        drain_seconds=drain_seconds,
-    )
 
 
 @app.command()

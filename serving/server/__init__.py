@@ -5,7 +5,7 @@ answers here answers alike on a TensorFlow Serving binary, which is the one for 
 
 | module | what for |
 |---|---|
-| `app` | `serve(...)`: start, hot reload, drain |
+| `command`, `files`, `app` | `serve(...)`: start, hot reload, drain |
 | `models_config`, `text_protos` | what the three configuration files say |
 | `loader`, `versions`, `version_state` | loads versions, and keeps the right ones loaded |
 | `signatures`, `tensors` | whether a request fits, and its tensors as arrays |

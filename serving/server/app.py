@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import pathlib
@@ -18,6 +17,7 @@ from serving.server.answer_log import AnswerLog
 from serving.server.batching import BatchingRunner, DirectRunner, Runner
 from serving.server.config import ServerConfig
 from serving.server.errors import StatusError
+from serving.server.files import Files
 from serving.server.grpc_service import make_grpc_server
 from serving.server.listen import listen
 from serving.server.metrics import Metrics
@@ -33,22 +33,7 @@ from serving.server.versions import VersionManager
 
 _LOG = logging.getLogger(__name__)
 
-
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """The files that TensorFlow Serving would be given.
-
-    Attributes:
-        models: The `models.config`.
-        batching: The `batching.config`, or None for a call of the graph per request.
-        monitoring: The `monitoring.config`, or None for no metrics.
-        mount: What a container would see as `/models`.
-    """
-
-    models: pathlib.Path
-    batching: pathlib.Path | None
-    monitoring: pathlib.Path | None
-    mount: pathlib.Path
+_LAST_ANSWERS_SECONDS = 0.5
 
 
 class ModelServer:
@@ -158,11 +143,12 @@ class ModelServer:
         await self._health.enter_graceful_shutdown()
         self._polling.cancel()
         self._listener.close()
-        seconds = self._config.drain_seconds
-        draining = asyncio.gather(
-            self._grpc.stop(seconds), self._predictor.wait_until_idle(seconds)
-        )
-        _, is_done = await draining
+        # From here on gRPC takes no new calls.
+        stopping = asyncio.ensure_future(self._grpc.stop(self._config.drain_seconds))
+        is_done = await self._predictor.wait_until_idle(self._config.drain_seconds)
+        # Streams of the health service never end by themselves; the last answers leave meanwhile.
+        await self._grpc.stop(_LAST_ANSWERS_SECONDS)
+        await stopping
         await self._runner.cleanup()
         if is_done:
             await self._versions.close()

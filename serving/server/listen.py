@@ -15,6 +15,9 @@ from serving.server.config import ServerConfig
 _FILES_KEPT = 256
 """File descriptors for all but connections."""
 
+_LINGERING_SECONDS = 1.0
+"""How long the rest of a refused body is read, so that its sender gets to read why."""
+
 
 async def listen(app: web.Application, config: ServerConfig) -> tuple[web.AppRunner, Any]:
     """Listens for HTTP requests.
@@ -26,7 +29,11 @@ async def listen(app: web.Application, config: ServerConfig) -> tuple[web.AppRun
         OSError: The port cannot be listened on.
     """
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=config.idle_seconds, shutdown_timeout=0.1
+        app,
+        access_log=None,
+        keepalive_timeout=config.idle_seconds,
+        lingering_time=_LINGERING_SECONDS,
+        shutdown_timeout=0.1,
     )
     await runner.setup()
     server = runner.server

@@ -18,8 +18,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.server.app import Files, ModelServer
+from serving.server.app import ModelServer
 from serving.server.config import ServerConfig
+from serving.server.files import Files
 
 K = 3
 

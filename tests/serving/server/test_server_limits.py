@@ -215,13 +215,8 @@ def test_the_command_serves_until_a_signal_and_ends_well(saved_models, number):
 
 @pytest.mark.slow
 def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path):
-    for text, words in (
-        (None, "should be a `models.config` or a folder that holds one"),
-        (PLAIN, "no version of `plain` could be loaded"),
-    ):
-        if text is not None:
-            (tmp_path / "models.config").write_text(text)
-        done = subprocess.run(_command(tmp_path), capture_output=True, text=True, timeout=120)
-        assert done.returncode == 2
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
+    (tmp_path / "models.config").write_text(PLAIN)
+    done = subprocess.run(_command(tmp_path), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "no version of `plain` could be loaded" in done.stderr
+    assert "Traceback" not in done.stderr

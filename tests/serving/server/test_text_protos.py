@@ -3,6 +3,7 @@
 import pytest
 
 from fairness_losses.errors import InvalidInputError
+from serving.server.files import find_files
 from serving.server.text_protos import Batching, read_batching, read_metrics_path
 from serving.server_configs import write_server_configs
 
@@ -66,3 +67,18 @@ def test_the_files_of_an_export_are_understood(tmp_path):
     read = read_batching(model / "batching.config")
     assert (read.max_batch_size, read.num_batch_threads) == (256, 4)
     assert read_metrics_path(model / "monitoring.config") == "/monitoring/prometheus/metrics"
+
+
+def test_a_folder_stands_for_the_files_in_it(tmp_path):
+    model = tmp_path / "retriever"
+    model.mkdir()
+    with pytest.raises(InvalidInputError, match=r"should be a `models.config` or a folder"):
+        find_files(model)
+    write_server_configs(model, 3)
+    of_folder = find_files(model)
+    assert of_folder.batching == model / "batching.config"
+    assert of_folder.monitoring == model / "monitoring.config"
+    assert of_folder.mount == tmp_path
+    assert find_files(model, with_batching=False).batching is None
+    of_file = find_files(model / "models.config", mount=model)
+    assert (of_file.batching, of_file.monitoring, of_file.mount) == (None, None, model)
