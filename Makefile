@@ -84,7 +84,7 @@ $(VENV)/.installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(INSTALL) -e '.[test,notebooks]'
+	$(INSTALL) -e '.[serve,test,notebooks]'
 	@# For MovieLens-100K, which its wheel carries; the package itself is not used.
 	$(INSTALL) --no-deps recbole==1.2.1
 	touch $@

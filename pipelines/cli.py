@@ -315,6 +315,69 @@ def _print_versions(found: Versions) -> None:
 
 
 @app.command()
+def serve(
+    models: Annotated[
+        pathlib.Path,
+        typer.Argument(
+            help="The `models.config`, or the folder that an export wrote it to: then "
+            "`batching.config` and `monitoring.config` beside it are used too."
+        ),
+    ],
+    batching: Annotated[
+        pathlib.Path | None, typer.Option("--batching", help="A `batching.config`.")
+    ] = None,
+    monitoring: Annotated[
+        pathlib.Path | None, typer.Option("--monitoring", help="A `monitoring.config`.")
+    ] = None,
+    no_batching: Annotated[
+        bool, typer.Option("--no-batching", help="A call of the graph for every request.")
+    ] = False,
+    mount: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--mount",
+            help="What containers see as `/models`; by default the folder above that of the "
+            "`models.config`.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option("--grpc-port", min=0, max=65535)] = 8500,
+    rest_port: Annotated[int, typer.Option("--rest-port", min=0, max=65535)] = 8501,
+    poll_seconds: Annotated[
+        float, typer.Option("--poll-seconds", help="Between two looks for new versions.", min=0.05)
+    ] = 2.0,
+    drain_seconds: Annotated[
+        float, typer.Option("--drain-seconds", help="For requests to finish at the end.", min=0)
+    ] = 30.0,
+) -> None:
+    """Serves exported models over the API of TensorFlow Serving, gRPC and REST.
+
+    For laptops, tests and small deployments; a TensorFlow Serving binary takes the same files.
+    New versions and a changed `models.config` are taken over while it runs, without losing a
+    request. It ends when it is interrupted, once the requests under way are answered.
+    """
+    from serving.server.command import run_server
+    from serving.server.files import find_files
+
+    files = find_files(models, batching, monitoring, mount, with_batching=not no_batching)
+    try:
+        run_server(
+            files,
+            announce=lambda text: console.print(text, soft_wrap=True),
+            host=host,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            poll_seconds=poll_seconds,
+            drain_seconds=drain_seconds,
+        )
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"`fairtowers serve` needs {error.name}. Install it with `pip install "
+            "'fairtowers[serve]'`."
+        ) from error
+
+
+@app.command()
 def doctor() -> None:
     """Prints versions, CPU features and the Keras flavour, and says what to do about problems."""
     from pipelines.doctor import examine
