@@ -162,7 +162,7 @@ def audit_lists(
     ] = "served",
     positives: Annotated[
         pathlib.Path | None,
-        typer.Option("--positives", help="Parquet of `user_id` and `item_id`: what users chose."),
+        typer.Option("--positives", help="File of `user_id` and `item_id`: what users chose."),
     ] = None,
     data: Data = None,
     force: Force = False,

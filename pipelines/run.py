@@ -231,7 +231,7 @@ class Run:
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
             name: Of the lists.
-            positives: Parquet of `user_id` and `item_id`, what users chose of the lists.
+            positives: File of `user_id` and `item_id`, what users chose of the lists.
         """
         from pipelines.audit.job import audit_files
         from pipelines.audit.list_files import ListFiles

@@ -152,6 +152,18 @@ def test_many_lists_of_few_users_are_suppressed_all_the_same(tmp_path):
     assert report["overall"] == {"suppressed": True}
 
 
+def test_positives_whose_ids_are_numbers_are_found(tmp_path):
+    """The user 5 chose the item 0, which stands second: strings in the list, numbers here."""
+    catalogue = pa.table({"item_id": ["0", "1"], "group": ["male", "female"]})
+    users = pa.table({"user_id": ["5"], "slice.gender": ["F"], "slice.age": ["45+"]})
+    one = pa.table({"user_id": ["5"], "candidate_ids": [["1", "0"]], **SERVED})
+    tables = {"catalogue": catalogue, "users": users}
+    tables["relevant"] = pa.table({"user_id": [5], "item_id": [0]})
+    config = small_config(audit={"ks": [2], "min_users": 1})
+    _, report = audited(tmp_path, tables, [one], config)
+    assert report["overall"]["quality"]["mrr@2"]["value"] == 0.5
+
+
 def test_without_positives_quality_is_not_measured(tmp_path):
     tables, lists = small_tables()
     _, report = audited(tmp_path, tables, [lists], small_config(), positives=False)
