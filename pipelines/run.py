@@ -230,13 +230,14 @@ class Run:
 
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
-            name: Of the lists.
+            name: Of the lists, and of the folder.
             positives: File of `user_id` and `item_id`, what users chose of the lists.
         """
         from pipelines.audit.job import audit_files
         from pipelines.audit.list_files import ListFiles
 
         config = self.config
+        _check_name(name)
         self.directory.required("examples", "examples")
         files = ListFiles.find(lists, config.seed)
         settings: list[object] = [
@@ -515,6 +516,15 @@ def examples_settings(config: RunConfig) -> list[object]:
 def model_settings(config: RunConfig, fairness: FairnessConfig | None) -> list[object]:
     """Returns what a trained model depends on besides the examples."""
     return [config.model, fairness, config.seed]
+
+
+def _check_name(name: str) -> None:
+    """A name is that of a folder beside others, which no other path should take the place of."""
+    if not name or name.startswith(".") or name != pathlib.PurePath(name).name:
+        raise InvalidInputError(
+            "`--name` should be a plain name, without `/` and with no dot at its beginning. "
+            f"Received: `{name}`."
+        )
 
 
 def _constraint(model: pathlib.Path) -> dict[str, Any]:
