@@ -8,11 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from small_log import build, config
-from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from pipelines.readers.chunks import Block
-from pipelines.validation.comparators import with_comparators
+from pipelines.validation.comparators import distances, with_comparators
 from pipelines.validation.contract import load_schema
+from pipelines.validation.schema_checks import check_skew, described
 from pipelines.validation.serving_data import as_examples
 from pipelines.validation.validate import AnomaliesError, validate_examples
 from towers.config import CategoricalFeature, IdFeature, NumericFeature, VectorFeature
@@ -178,7 +179,42 @@ def test_limits_of_a_curated_schema_hold_unless_a_setting_goes_before_them(shop)
 
     assert (threshold(None), threshold(0.3)) == (0.05, 0.3)
     schema.feature[0].ClearField("drift_comparator")
-    assert threshold(None) == 1.0  # Measured, and never too large.
+    assert threshold(None) > 1  # Measured, and never too large.
+    curated.threshold = 1.0
+    assert threshold(None) == threshold(1.0) > 1
+
+
+def histogram(first: float, counts: np.ndarray) -> statistics_pb2.DatasetFeatureStatistics:
+    """Statistics of `years` with buckets from a first value on."""
+    rows = int(counts.sum())
+    whole = statistics_pb2.DatasetFeatureStatistics(num_examples=rows)
+    years = whole.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
+    years.path.step.append("years")
+    years.num_stats.common_stats.num_non_missing = rows
+    years.num_stats.common_stats.tot_num_values = rows
+    buckets = years.num_stats.histograms.add().buckets
+    for low, count in enumerate(counts, start=first):
+        buckets.add(low_value=low, high_value=low + 1, sample_count=count)
+    return whole
+
+
+@pytest.mark.parametrize("max_skew", [None, 1.0])
+def test_numbers_that_have_nothing_in_common_are_no_anomaly_without_a_limit(shop, max_skew):
+    """TFDV finds a divergence of 1.0000000000000002 between some of these."""
+    validation = shop[0].validation.model_copy(update={"max_skew": max_skew})
+    run = shop[0].model_copy(update={"validation": validation})
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="years", type=schema_pb2.FLOAT)
+    compared, largest = with_comparators(schema, run), 0.0
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        here, there = (histogram(first, 100 * rng.dirichlet(np.ones(10))) for first in (0, 100))
+        checked = check_skew(here, there, compared)
+        assert described(checked, "serving", here, compared, run) == ([], [])
+        (measured,) = distances(checked, "serving")
+        assert (measured["distance"], measured["limit"]) == (1.0, None)
+        largest = max(largest, checked.drift_skew_info[0].skew_measurements[0].value)
+    assert largest > 1
 
 
 def test_requests_have_the_types_of_examples():
