@@ -15,6 +15,7 @@ from pipelines.validation.comparators import distances, with_comparators
 from pipelines.validation.contract import load_schema
 from pipelines.validation.schema_checks import check_skew, described
 from pipelines.validation.serving_data import as_examples
+from pipelines.validation.statistics import load_statistics
 from pipelines.validation.validate import AnomaliesError, validate_examples
 from towers.config import CategoricalFeature, IdFeature, NumericFeature, VectorFeature
 
@@ -59,12 +60,17 @@ def shop(tmp_path_factory) -> tuple:
 
 def found(shop, tmp_path: pathlib.Path, requests: pd.DataFrame, max_skew=0.1, form="jsonl"):
     """The anomalies that requests give, as feature and problem."""
-    run, examples, _ = shop
     path = tmp_path / f"requests.{form}"
     if form == "parquet":
         requests.to_parquet(path)
     else:
         requests.to_json(path, orient="records", lines=True)
+    return found_in(path, shop, tmp_path, max_skew)
+
+
+def found_in(path: pathlib.Path, shop, tmp_path: pathlib.Path, max_skew=0.1):
+    """The anomalies of a file."""
+    run, examples, _ = shop
     settings = {"serving_path": str(path), "max_skew": max_skew}
     run = run.model_copy(update={"validation": run.validation.model_copy(update=settings)})
     out = tmp_path / "schema"
@@ -137,6 +143,28 @@ def test_a_feature_that_some_requests_lack_is_named_although_training_has_a_defa
     problems = found(shop, tmp_path, requests)
     assert problems.keys() == {"years"}
     assert "minimum fraction = 1" in problems["years"]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_what_only_late_requests_have_is_seen(shop, tmp_path, broken):
+    """The first thousand lines have no country and no gender; and a line is no object, or none."""
+    requests = pd.concat([shop[2]] * 2, ignore_index=True).assign(gender="F")
+    lines = requests.to_json(orient="records", lines=True).splitlines()
+    for row in range(1000):
+        line = json.loads(lines[row])
+        del line["country"], line["gender"]
+        lines[row] = json.dumps(line)
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join(lines + ["no object"] * broken))
+    problems = found_in(path, shop, tmp_path)
+    assert problems["gender"].startswith("New column")
+    statistics = load_statistics(tmp_path / "schema" / "serving.stats.pb")["All Examples"]
+    (missing,) = (
+        f.string_stats.common_stats.num_missing
+        for f in statistics.features
+        if f.path.step[0] == "country"
+    )
+    assert missing == 1000 + broken
 
 
 def test_values_that_training_does_not_know_are_named(shop, tmp_path):
