@@ -98,7 +98,8 @@ class ListFiles:
 
         Args:
             chunk: What to read.
-            others: Columns that are wanted besides those of a list, as they are.
+            others: Columns that are wanted besides those of a list. Ids are strings, the rest is
+                as it is.
         """
         columns = [USER_ID, CANDIDATES, POLICY, MODEL_VERSION, *others]
         row = chunk.first_row + 1
@@ -113,7 +114,8 @@ class ListFiles:
                 for group in chunk.row_groups
             ):
                 table = pa.Table.from_batches([batch]).select(columns)
-                table = _with_strings(table, USER_ID, chunk.path)
+                for name in (n for n in self.ids if n in columns):
+                    table = _with_strings(table, name, chunk.path)
                 yield with_origin(table, chunk.file, row + np.arange(len(table)))
                 row += len(table)
 

@@ -147,6 +147,13 @@ def test_files_are_reported_corrected_and_left_out_as_they_arrive(watched):
     assert told == [("raised", False), ("resolved", False)]
 
 
+def test_ids_may_be_numbers(watched):
+    """As `fairtowers audit-lists` has them."""
+    watched.arrive("1", (1, 7, 5, "ab"), (2, 7, 6, "ab"), (1, 7, 5, "ab"))
+    watched.until(lambda: _exists(watched) and len(watched.lines("files.jsonl")) == 1)
+    assert watched.end() == {"read": 3, "audited": 2, "dead": 1}
+
+
 def test_a_broken_file_is_told_and_the_others_are_read(watched):
     (watched.lists / "0.parquet").write_bytes(b"PAR1 but nothing else")
     watched.arrive("1", ("l1", "u1", 5, "ab"))
