@@ -235,6 +235,7 @@ class Run:
         """
         from pipelines.audit.job import audit_files
         from pipelines.audit.list_files import ListFiles
+        from pipelines.readers.files import file_state
 
         config = self.config
         _check_name(name)
@@ -247,7 +248,7 @@ class Run:
             config.data.max_dead_letter_share,
             config.seed,
             lists,
-            files.state(),
+            [file_state(file) for file in files.files],
             files_fingerprint([positives] if positives else []),
         ]
 

@@ -212,6 +212,24 @@ def test_lists_that_cannot_be_audited_are_dead_letters(tmp_path):
     assert {pathlib.Path(row["file"]).name for row in dead} == {"1.parquet"}
 
 
+@pytest.mark.parametrize("ids", [["user_id"], ["user_id", "list_id"]])
+def test_lists_without_an_id_do_not_repeat_one_another(tmp_path, ids):
+    """Of two files without the last id in their first two rows each."""
+    tables, lists = small_tables()
+    lists = lists.slice(0, 60)
+    if "list_id" not in ids:
+        lists = lists.drop(["list_id"])
+    rows = lists.to_pylist()
+    for row in (*rows[:2], *rows[30:32]):
+        row[ids[-1]] = None
+        row["user_id"] = row["user_id"] and "u0"  # Of one user, if of any.
+    nameless = pa.Table.from_pylist(rows, lists.schema)
+    config = small_config(data={"dataset": "synthetic", "max_dead_letter_share": 0.1})
+    files = [nameless.slice(0, 30), nameless.slice(30)]
+    counts, _ = audited(tmp_path, tables, files, config)
+    assert counts == {"read": 60, "audited": 56, "dead": {f"`{ids[-1]}` is empty": 4}}
+
+
 def test_too_many_dead_letters_stop_the_audit(tmp_path):
     tables, lists = small_tables()
     with pytest.raises(InvalidInputError) as error:
