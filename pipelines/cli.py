@@ -176,7 +176,7 @@ def audit_lists(
     ] = "served",
     positives: Annotated[
         pathlib.Path | None,
-        typer.Option("--positives", help="Parquet of `user_id` and `item_id`: what users chose."),
+        typer.Option("--positives", help="File of `user_id` and `item_id`: what users chose."),
     ] = None,
     salts: Salts = None,
     data: Data = None,

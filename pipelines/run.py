@@ -262,15 +262,17 @@ class Run:
 
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
-            name: Of the lists.
-            positives: Parquet of `user_id` and `item_id`, what users chose of the lists.
+            name: Of the lists, and of the folder.
+            positives: File of `user_id` and `item_id`, what users chose of the lists.
             salts: Folder of the salts, for a serving log.
         """
         from pipelines.audit.job import audit_files
         from pipelines.audit.list_files import ListFiles
         from pipelines.audit.pseudonyms import Pseudonyms
+        from pipelines.readers.files import file_state
 
         config = self.config
+        _check_name(name)
         self.directory.required("examples", "examples")
         users = self._path("examples").absolute() / "users.parquet"
         known = Pseudonyms(salts.absolute(), users) if salts else None
@@ -282,7 +284,7 @@ class Run:
             config.data.max_dead_letter_share,
             config.seed,
             lists,
-            files.state(),
+            [file_state(file) for file in files.files],
             files_fingerprint([positives] if positives else []),
         ]
 
@@ -592,6 +594,15 @@ def examples_settings(config: RunConfig) -> list[object]:
 def model_settings(config: RunConfig, fairness: FairnessConfig | None) -> list[object]:
     """Returns what a trained model depends on besides the examples."""
     return [config.model, fairness, config.seed]
+
+
+def _check_name(name: str) -> None:
+    """A name is that of a folder beside others, which no other path should take the place of."""
+    if not name or name.startswith(".") or name != pathlib.PurePath(name).name:
+        raise InvalidInputError(
+            "`--name` should be a plain name, without `/` and with no dot at its beginning. "
+            f"Received: `{name}`."
+        )
 
 
 def _constraint(model: pathlib.Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fairness_losses.errors import InvalidInputError
 from pipelines.audit.list_files import ListFiles
 from pipelines.audit.log_gaps import LogGaps, find_gaps
 from pipelines.audit.meter import Meter
+from pipelines.audit.positives import read_positives
 from pipelines.audit.read_lists import DEAD, READ, ReadLists
 from pipelines.audit.transforms import AUDITED, REPORT, AuditLists
 from pipelines.beam_runner import new_pipeline, run
@@ -48,15 +49,15 @@ def audit_files(
         examples: Folder that the examples pipeline wrote: the catalogue and the users' slices.
         out_dir: An empty folder, which all workers can write to.
         name: Of the lists in the report.
-        positives: Parquet of `user_id` and `item_id`, what users chose of the lists; without it
-            quality is not measured.
+        positives: File of `user_id` and `item_id`, what users chose of the lists, see
+            `positives.read_positives`; without it quality is not measured.
         pipeline_args: Beam's own options. By default the pipeline runs in this process.
 
     Returns:
         The content of `counts.json`.
 
     Raises:
-        InvalidInputError: Too many of the lists cannot be audited.
+        InvalidInputError: Too many of the lists cannot be audited, or the positives not be read.
     """
     # Workers run in other folders.
     examples, out_dir = examples.absolute(), out_dir.absolute()
@@ -96,7 +97,7 @@ def load_meter(
     return Meter.of(
         pq.read_table(examples / "catalogue.parquet"),
         pq.read_table(examples / "users.parquet"),
-        pq.read_table(positives) if positives else None,
+        read_positives(positives, config.data.max_dead_letter_share) if positives else None,
         config,
         samples,
     )

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.audit.list_checks import CANDIDATES, MODEL_VERSION, POLICY
 from pipelines.audit.pseudonyms import Pseudonyms
-from pipelines.examples.checks import as_strings
+from pipelines.examples.checks import as_strings, is_missing
 from pipelines.examples.splits import id_hashes, pair_hashes
 from pipelines.readers.chunks import Chunk, open_file, readable, with_origin
 from pipelines.readers.files import check_columns, find_files, plan_chunks
@@ -88,25 +86,25 @@ class ListFiles:
         ids = (who[0], LIST_ID) if all(with_id) else (USER_ID,)
         return cls(pattern, files, plan_chunks(files), ids, seed, pseudonyms if is_log else None)
 
-    def state(self) -> list[list[Any]]:
-        """Returns what changes when a file does: path, size and time of every file."""
-        found = FileSystems.match([self.pattern])[0].metadata_list
-        return sorted([f.path, f.size_in_bytes, f.last_updated_in_seconds] for f in found)
+    def id_hashes(self, chunk: Chunk) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Returns what tells the lists of a chunk apart, and which lists nothing tells apart.
 
-    def id_hashes(self, chunk: Chunk) -> np.ndarray:
-        """Returns what tells the lists of a chunk apart, uint64 `[lists]`."""
+        Returns:
+            uint64 `[lists]`; and by the name of an id bool `[lists]`, whether it is empty.
+        """
         with readable(chunk.path), open_file(chunk.path) as stream:
             table = pq.ParquetFile(stream).read_row_groups(chunk.row_groups, columns=list(self.ids))
         for name in self.ids:
             table = _with_strings(table, name, chunk.path)
-        return list_hashes(table, self.ids, self.seed)
+        return list_hashes(table, self.ids, self.seed), missing_ids(table, self.ids)
 
     def tables(self, chunk: Chunk, others: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Yields the lists of a chunk with their origin, some at a time.
 
         Args:
             chunk: What to read.
-            others: Columns that are wanted besides those of a list, as they are.
+            others: Columns that are wanted besides those of a list. Ids are strings, the rest is
+                as it is.
         """
         who = (USER_HASH, SALT) if self.pseudonyms else (USER_ID,)
         columns = [*who, CANDIDATES, POLICY, MODEL_VERSION, *others]
@@ -124,7 +122,8 @@ class ListFiles:
                 table = pa.Table.from_batches([batch]).select(columns)
                 if self.pseudonyms:
                     table = self.pseudonyms.resolve(table)
-                table = _with_strings(table, USER_ID, chunk.path)
+                for name in (n for n in (USER_ID, LIST_ID) if n in table.column_names):
+                    table = _with_strings(table, name, chunk.path)
                 yield with_origin(table, chunk.file, row + np.arange(len(table)))
                 row += len(table)
 
@@ -134,8 +133,18 @@ def _with_strings(table: pa.Table, name: str, path: str) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, strings)
 
 
+def missing_ids(lists: pa.Table, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns which lists have an empty id, bool `[num_lists]` by its name.
+
+    Args:
+        lists: With the string columns `ids`.
+        ids: `user_id`, or `user_id` and `list_id`.
+    """
+    return {name: is_missing(lists[name].combine_chunks()) for name in ids}
+
+
 def list_hashes(lists: pa.Table, ids: Sequence[str], seed: int) -> np.ndarray:
-    """Returns what tells lists apart, uint64 `[num_lists]`.
+    """Returns what tells lists apart, uint64 `[num_lists]`; of no use where an id is empty.
 
     Args:
         lists: With the string columns `ids`.

@@ -65,7 +65,7 @@ Ids = tuple[int, int, bytes]
 
 def ids_by_shard(chunk: Chunk, files: ListFiles) -> Iterator[tuple[int, Ids]]:
     """Yields the ids of a chunk, divided into ranges that are compared on their own."""
-    hashes = np.unique(files.id_hashes(chunk))
+    hashes = np.unique(files.id_hashes(chunk)[0])
     bounds = np.arange(1, _SHARDS, dtype=np.uint64) * np.uint64(2**64 // _SHARDS)
     for shard, part in enumerate(np.split(hashes, np.searchsorted(hashes, bounds))):
         yield shard, (chunk.file, chunk.first_row, part.tobytes())
@@ -108,18 +108,19 @@ class _Read(beam.DoFn):
 
     def process(self, chunk: Chunk, repeats: Any) -> Iterator[Any]:
         """See the class."""
-        hashes = self._files.id_hashes(chunk)
+        hashes, missing = self._files.id_hashes(chunk)
         again = came_before(hashes)
         for earlier in repeats[chunk.file, chunk.first_row]:
             again |= np.isin(hashes, np.frombuffer(earlier, np.uint64))
-        reason = "another list has the same " + " and ".join(
-            f"`{name}`" for name in self._files.ids
-        )
         done = 0
         for table in self._files.tables(chunk):
+            here = slice(done, done + len(table))
             rejections = Rejections(len(table))
-            rejections.add(again[done : done + len(table)], reason)
-            done += len(table)
+            # Lists that nothing tells apart do not repeat one another: this goes first.
+            for name, rows in missing.items():
+                rejections.add(rows[here], f"`{name}` is empty")
+            rejections.add(again[here], repeats_another(self._files.ids))
+            done = here.stop
             Metrics.counter(METRICS, "lists_read").inc(len(table))
             yield TaggedOutput(READ, len(table))
             if not rejections.ok.all():

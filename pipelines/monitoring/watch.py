@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -23,12 +24,12 @@ from pipelines.audit.read_lists import DEAD, dead_lists
 from pipelines.beam_runner import run
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
-from pipelines.examples.checks import REASON, Rejections, as_seconds
+from pipelines.examples.checks import REASON, Rejections, as_seconds, dead_letters
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.file_systems import write_json
 from pipelines.monitoring.folder import Arrival, FolderStream
 from pipelines.monitoring.windows import ALERTS, REPORTS, MonitorExposure
-from pipelines.readers.chunks import FILE, ROW
+from pipelines.readers.chunks import FILE, ROW, Chunk
 from towers.config import USER_ID
 
 _ALERTS, _DEAD = "alerts.jsonl", "dead_letter/lists.jsonl"
@@ -111,7 +112,8 @@ def watch(
 class ReadArrival(beam.DoFn):
     """Parts of files to their lists; those that come too late for their window are dead.
 
-    The runner would leave them out, too, but without a word.
+    The runner would leave them out, too, but without a word. Dead are also the lists of a file that
+    cannot be read, although its footer and times could be when it arrived.
 
     Args:
         config: The run configuration.
@@ -122,16 +124,32 @@ class ReadArrival(beam.DoFn):
 
     def process(self, arrival: Arrival) -> Iterator[Any]:
         """See the class."""
-        for table in arrival.files.tables(arrival.chunk, [LIST_ID, TIMESTAMP]):
-            rejections = Rejections(len(table))
-            seconds, valid = as_seconds(table[TIMESTAMP], f"column `{TIMESTAMP}`")
-            ends = (seconds // self._config.window + 1) * self._config.window
-            late = ends + self._config.allowed_lateness < arrival.watermark
-            rejections.add(late & valid, "the list comes later than `monitoring.allowed_lateness`")
-            if not rejections.ok.all():
-                yield dead_lists(rejections.dead(table))
-                table = table.filter(pa.array(rejections.ok))
-            yield to_bytes(table)
+        read = 0
+        try:
+            for table in arrival.files.tables(arrival.chunk, [LIST_ID, TIMESTAMP]):
+                yield from self._in_time(table, arrival.watermark)
+                read += len(table)
+        except InvalidInputError:
+            # One broken file should not end the watch over all others.
+            yield dead_lists(_unread(arrival.chunk, read))
+
+    def _in_time(self, table: pa.Table, watermark: float) -> Iterator[Any]:
+        rejections = Rejections(len(table))
+        seconds, valid = as_seconds(table[TIMESTAMP], f"column `{TIMESTAMP}`")
+        ends = (seconds // self._config.window + 1) * self._config.window
+        late = ends + self._config.allowed_lateness < watermark
+        rejections.add(late & valid, "the list comes later than `monitoring.allowed_lateness`")
+        if not rejections.ok.all():
+            yield dead_lists(rejections.dead(table))
+            table = table.filter(pa.array(rejections.ok))
+        yield to_bytes(table)
+
+
+def _unread(chunk: Chunk, read: int) -> pa.Table:
+    """Dead letters for all lists of a chunk but those that could be read."""
+    rows = chunk.first_row + 1 + np.arange(read, chunk.rows)
+    reason = "the file is damaged, or was moved before it was read"
+    return dead_letters({FILE: [chunk.file] * len(rows), ROW: rows, REASON: [reason] * len(rows)})
 
 
 def _check_groups(config: RunConfig, examples: pathlib.Path) -> None:

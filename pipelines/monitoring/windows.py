@@ -18,13 +18,13 @@ from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import PaneInfoTiming
 
 from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import LIST_ID, list_hashes
+from pipelines.audit.list_files import LIST_ID, list_hashes, missing_ids
 from pipelines.audit.meter import Meter
 from pipelines.audit.read_lists import DEAD, came_before, dead_lists, repeats_another
 from pipelines.audit.transforms import AddUp, MeasureLists
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
-from pipelines.examples.checks import Rejections, as_seconds, is_missing
+from pipelines.examples.checks import Rejections, as_seconds
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.monitoring.alerts import Timeline, ratios
 from towers.config import USER_ID
@@ -132,7 +132,8 @@ class DivideByWindow(beam.DoFn):
         """See the class."""
         lists = from_bytes(table)
         rejections = Rejections(len(lists))
-        rejections.add(is_missing(lists[LIST_ID].combine_chunks()), f"`{LIST_ID}` is empty")
+        for name, rows in missing_ids(lists, IDS).items():
+            rejections.add(rows, f"`{name}` is empty")
         seconds, valid = as_seconds(lists[TIMESTAMP], f"column `{TIMESTAMP}`")
         rejections.add(
             ~valid, f"`{TIMESTAMP}` is neither seconds since 1970 nor an ISO 8601 date or time"

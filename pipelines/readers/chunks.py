@@ -50,11 +50,14 @@ class Block:
         table: The wanted columns, `FILE` and `ROW`.
         unreadable: Numbers of the rows that cannot be taken apart, int64.
         reason: Why they cannot.
+        names: All columns that some of the rows have, wanted or not; only of formats whose files do
+            not say what their columns are.
     """
 
     table: pa.Table
     unreadable: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     reason: str = ""
+    names: frozenset[str] = frozenset()
 
 
 class Format(Protocol):

@@ -92,15 +92,20 @@ def size_in_bytes(path: str) -> int:
     return FileSystems.get_filesystem(path).metadata(path).size_in_bytes
 
 
+def has_schema(path: str) -> bool:
+    """Whether a file says what its columns are; else its rows do, see `chunks.Block.names`."""
+    return _format_of(path).has_schema
+
+
 def column_names(path: str) -> list[str]:
-    """Returns the names of a file's columns.
+    """Returns the names of a file's columns, or those of its first rows if it does not say them.
 
     Raises:
         InvalidInputError: The file is empty or damaged.
     """
     names = _column_names(path)
     if not names:
-        wanted = "begin with a header row" if _format_of(path).has_schema else "hold a row"
+        wanted = "begin with a header row" if has_schema(path) else "hold a row"
         raise InvalidInputError(f"{path}: the file is empty; it should {wanted}.")
     return names
 
@@ -126,7 +131,7 @@ def check_columns(files: Sequence[str], needed: dict[str, str]) -> None:
     """
     without_schema = []
     for path in files:
-        if _format_of(path).has_schema:
+        if has_schema(path):
             _check_names(path, column_names(path), needed)
         else:
             without_schema.append(path)

@@ -67,7 +67,9 @@ class JsonLines:
                 plain = (first[filled] == ord("{")).all() and (last[filled] == ord("}")).all()
                 parsed = _parse(text, columns) if plain else None
                 if parsed is not None and len(parsed) == len(rows):
-                    yield Block(with_origin(parsed, chunk.file, rows))
+                    names = frozenset(parsed.column_names)
+                    wanted = with_origin(_selected(parsed, columns), chunk.file, rows)
+                    yield Block(wanted, names=names)
                 else:
                     yield _line_by_line(text, rows, columns, chunk.file)
 
@@ -102,7 +104,7 @@ def _ends_of_lines(text: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse(text: bytes, columns: Sequence[str]) -> pa.Table | None:
-    """The columns of a block of lines; None if Arrow finds anything wrong with one of them."""
+    """A block of lines; None if Arrow finds anything wrong with one of the columns."""
     try:
         table = _read_json(text, None)
         looks_like_time = [f for f in table.schema if f.name in columns and _has_time(f.type)]
@@ -116,6 +118,10 @@ def _parse(text: bytes, columns: Sequence[str]) -> pa.Table | None:
         return None
     if any(_is_rounded(table[c]) for c in columns if c in table.column_names):
         return None
+    return table
+
+
+def _selected(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     nulls = pa.nulls(len(table))
     return pa.table({c: table[c] if c in table.column_names else nulls for c in columns})
 
@@ -153,7 +159,8 @@ def _line_by_line(text: bytes, rows: np.ndarray, columns: Sequence[str], file: i
     good = np.array([o is not None for o in objects], bool)
     found = [o for o in objects if o is not None]
     table = pa.table({c: as_array([o.get(c) for o in found]) for c in columns})
-    return Block(with_origin(table, file, rows[good]), rows[~good], _NO_OBJECT)
+    names = frozenset(itertools.chain.from_iterable(found))
+    return Block(with_origin(table, file, rows[good]), rows[~good], _NO_OBJECT, names)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

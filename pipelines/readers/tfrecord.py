@@ -57,7 +57,7 @@ class TFRecord:
             table = pa.table({c: _plain(batch[c]) if c in names else nulls for c in columns})
             rows = first_row + np.arange(len(table))
             first_row += len(table)
-            yield Block(with_origin(table, chunk.file, rows))
+            yield Block(with_origin(table, chunk.file, rows), names=frozenset(names))
 
 
 def record_batches(path: str) -> Iterator[pa.RecordBatch]:

@@ -17,8 +17,9 @@ IN_TRAINING, IN_SERVING = "TRAINING", "SERVING"
 """The schema's environments: examples have features, labels and a time; requests what the query
 tower is asked with."""
 
-_ANY_DISTANCE = 1.0
-"""The largest that there is: with it as the limit a distance is measured and never too large."""
+_ANY_DISTANCE = 2.0
+"""With it as the limit a distance is measured and never too large. Distances are up to 1, but TFDV
+adds them up in floats: those of distributions with nothing in common can be 1.0000000000000002."""
 
 _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "largest difference of a value’s share",
@@ -76,7 +77,7 @@ def distances(found: anomalies_pb2.Anomalies, part: str) -> Iterator[dict[str, A
                 "part": part,
                 "measure": _MEASURES[measured.type],
                 "distance": round(measured.value, 6),
-                "limit": measured.threshold if measured.threshold < _ANY_DISTANCE else None,
+                "limit": None if measured.threshold == _ANY_DISTANCE else measured.threshold,
             }
 
 
@@ -98,9 +99,11 @@ def too_far(each: dict[str, Any], value: str) -> str:
 def _limit(
     comparator: schema_pb2.FeatureComparator, kind: schema_pb2.FeatureType, limit: float | None
 ) -> None:
-    """Sets a limit; without one, that of a curated schema stays."""
-    if limit is None and comparator.ByteSize():
-        return
-    is_string = kind == schema_pb2.BYTES
-    measure = comparator.infinity_norm if is_string else comparator.jensen_shannon_divergence
-    measure.threshold = _ANY_DISTANCE if limit is None else limit
+    """Sets a limit; without one, that of a curated schema stays. A limit of 1 is none."""
+    if limit is not None or not comparator.ByteSize():
+        is_string = kind == schema_pb2.BYTES
+        measure = comparator.infinity_norm if is_string else comparator.jensen_shannon_divergence
+        measure.threshold = _ANY_DISTANCE if limit is None else limit
+    for measure in (comparator.infinity_norm, comparator.jensen_shannon_divergence):
+        if measure.threshold >= 1:
+            measure.threshold = _ANY_DISTANCE

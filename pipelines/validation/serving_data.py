@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
 
 from pipelines.config import RunConfig
 from pipelines.examples.checks import as_strings
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.examples.tables import feature_values
 from pipelines.readers.chunks import Block, Chunk
-from pipelines.readers.files import column_names, find_files, plan_chunks, read_chunk
+from pipelines.readers.files import column_names, find_files, has_schema, plan_chunks, read_chunk
 from pipelines.readers.types import is_list
 from serving.retriever import CONTROLS
 from towers.config import (
@@ -34,6 +36,9 @@ METRICS = "fairtowers.validation"
 SERVING = "serving"
 """Name of the requests, where examples have that of their part."""
 
+UNEXPECTED = "unexpected"
+"""Output of `ReadServing` with the names of columns that no request should have, a set a time."""
+
 _SETTING = "validation.serving_path"
 
 
@@ -44,14 +49,24 @@ class Requests:
     Attributes:
         chunks: Parts of the files.
         features: Query features that examples have, too; all but the history.
-        columns: Names of the columns of each file, in the order of `chunks.Chunk.file`.
-        unexpected: Names of columns that no request should have.
+        columns: Names of the columns of each file, in the order of `chunks.Chunk.file`; of a file
+            that does not say them, those of its first rows.
+        known: Names of columns that requests may have.
     """
 
     chunks: tuple[Chunk, ...]
     features: tuple[Feature, ...]
     columns: tuple[frozenset[str], ...]
-    unexpected: tuple[str, ...]
+    known: frozenset[str]
+
+    def unexpected(self, names: Iterable[str]) -> frozenset[str]:
+        """Returns the names of columns that no request should have."""
+        return frozenset(names) - self.known
+
+    def readable(self, chunk: Chunk) -> list[str]:
+        """Returns the columns to read of a chunk: a row may have what the first ones have not."""
+        there, any_row = self.columns[chunk.file], not has_schema(chunk.path)
+        return [f.column for f in self.features if any_row or f.column in there]
 
 
 def plan_serving(config: RunConfig) -> Requests | None:
@@ -64,28 +79,29 @@ def plan_serving(config: RunConfig) -> Requests | None:
     if path is None:
         return None
     files = find_files(path, _SETTING)
-    columns = [frozenset(column_names(file)) for file in files]
     # The user's id and the time are often logged, and a request may say more than features.
     known = {USER_ID, TIMESTAMP, *CONTROLS, *(f.column for f in config.features.query)}
     return Requests(
         chunks=tuple(plan_chunks(files)),
         features=tuple(f for f in config.features.query if not isinstance(f, HistoryFeature)),
-        columns=tuple(columns),
-        unexpected=tuple(sorted(frozenset().union(*columns) - known)),
+        columns=tuple(frozenset(column_names(file)) for file in files),
+        known=frozenset(known),
     )
 
 
 class ReadServing(beam.DoFn):
-    """Chunks to batches of the requests in them."""
+    """Chunks to batches of the requests in them; and the output `UNEXPECTED`, if there is any."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
-    def process(self, chunk: Chunk) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def process(self, chunk: Chunk) -> Iterator[Any]:
         """See the class."""
-        features, there = self._requests.features, self._requests.columns[chunk.file]
-        for block in read_chunk(chunk, [f.column for f in features if f.column in there]):
-            batch = as_examples(block, features)
+        requests = self._requests
+        for block in read_chunk(chunk, requests.readable(chunk)):
+            if unexpected := requests.unexpected(block.names):
+                yield TaggedOutput(UNEXPECTED, unexpected)
+            batch = as_examples(block, requests.features)
             Metrics.counter(METRICS, "serving_requests").inc(batch.num_rows)
             yield SERVING, batch
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
@@ -24,12 +23,16 @@ from pipelines.beam_runner import new_pipeline, run
 from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
 from pipelines.examples.inputs import GROUP, SLICE_PREFIX
+from pipelines.file_systems import whole_file, write_json
 from pipelines.validation.combining import Statistics, first_values
 from pipelines.validation.reading import Shard, read_shard, shards
-from pipelines.validation.serving_data import METRICS, ReadServing, plan_serving
+from pipelines.validation.serving_data import METRICS, SERVING, UNEXPECTED, ReadServing, Requests
 
 ALL_EXAMPLES = "All Examples"
 """Name that TFDV gives to the statistics of all rows."""
+
+UNEXPECTED_COLUMNS = "unexpected.json"
+"""Name of the file with the columns that requests should not have."""
 
 Division = tuple[str, tuple[str, ...]]
 """A way to divide examples: its name, and the label features whose values it is made of."""
@@ -43,6 +46,7 @@ def write_statistics(
     examples_dir: pathlib.Path,
     out_dir: pathlib.Path,
     pipeline_args: Sequence[str] = (),
+    requests: Requests | None = None,
 ) -> None:
     """Computes the statistics of examples and, if there are some, of logged requests.
 
@@ -52,8 +56,10 @@ def write_statistics(
         out_dir: Where `<part>.stats.pb` and `serving.stats.pb` are written, by the workers. A part
             without examples has no file. In it the first data set is `All Examples`; those of
             slices and groups follow by name (`slice.gender_F`, `slice.gender × age_F × 25–44`),
-            without those of fewer users than `audit.min_users`.
+            without those of fewer users than `audit.min_users`. Beside those of requests
+            `unexpected.json` names the columns that these should not have.
         pipeline_args: Beam's own options, such as `--runner=FlinkRunner`.
+        requests: The logged requests.
 
     Raises:
         InvalidInputError: A file is missing, damaged or incomplete.
@@ -77,13 +83,22 @@ def write_statistics(
         cells | "Statistics of cells" >> beam.CombinePerKey(Statistics(labels, few)),
         examples | "All examples" >> beam.Map(whole) | "Statistics of all" >> of_all,
     ]
-    if requests := plan_serving(config):
-        found.append(
+    if requests:
+        read = (
             pipeline
             | "Chunks of requests" >> beam.Create(requests.chunks)
-            | "Read requests" >> beam.ParDo(ReadServing(requests))
-            | "All requests" >> beam.Map(whole)
-            | "Statistics of requests" >> of_all
+            | "Read requests"
+            >> beam.ParDo(ReadServing(requests)).with_outputs(UNEXPECTED, main=SERVING)
+        )
+        found.append(
+            read[SERVING] | "All requests" >> beam.Map(whole) | "Statistics of requests" >> of_all
+        )
+        of_files = requests.unexpected(frozenset().union(*requests.columns))
+        _ = (
+            (read[UNEXPECTED], pipeline | "Columns of files" >> beam.Create([of_files]))
+            | "All columns" >> beam.Flatten()
+            | "Each column once" >> beam.CombineGlobally(_union)
+            | "Write columns" >> beam.Map(write_unexpected, out_dir)
         )
     _ = (
         found
@@ -190,7 +205,14 @@ def write_part(part: tuple[str, Iterable[tuple[str, bytes]]], out_dir: pathlib.P
         dataset = all_of_it.datasets.add()
         dataset.ParseFromString(statistics[name])
         dataset.name = name
-    path = out_dir / f"{part[0]}.stats.pb"
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(all_of_it.SerializeToString())
-    temporary.replace(path)
+    with whole_file(out_dir / f"{part[0]}.stats.pb") as file:
+        file.write(all_of_it.SerializeToString())
+
+
+def write_unexpected(names: frozenset[str], out_dir: pathlib.Path) -> None:
+    """Writes the names of the columns that requests should not have."""
+    write_json(out_dir / UNEXPECTED_COLUMNS, sorted(names))
+
+
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*sets)

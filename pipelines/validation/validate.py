@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipelines.config import RunConfig
 from pipelines.examples.checks import PARTS
@@ -39,7 +39,12 @@ from pipelines.validation.schema_checks import (
     unexpected,
 )
 from pipelines.validation.serving_data import SERVING, plan_serving
-from pipelines.validation.statistics import ALL_EXAMPLES, load_statistics, write_statistics
+from pipelines.validation.statistics import (
+    ALL_EXAMPLES,
+    UNEXPECTED_COLUMNS,
+    load_statistics,
+    write_statistics,
+)
 
 __all__ = ["AnomaliesError", "validate_examples"]
 
@@ -63,8 +68,8 @@ def validate_examples(
         config: The run. `validation.schema_path` goes before `previous_schema`.
         examples_dir: What `build_examples` wrote.
         out_dir: An empty folder, which all workers can write to, for `schema.pbtxt`,
-            `<part>.stats.pb`, `anomalies.json`, `summary.json`, `validation.json` and
-            `validation.html`, and a copy of `positives.json`.
+            `<part>.stats.pb`, `unexpected.json`, `anomalies.json`, `summary.json`,
+            `validation.json` and `validation.html`, and a copy of `positives.json`.
         previous_schema: The schema that an earlier run inferred, in the folder that it wrote; it
             is copied as it is, and drift is measured from what lies beside it. Without any schema,
             one is inferred, which the examples then fulfil.
@@ -79,7 +84,8 @@ def validate_examples(
         AnomaliesError: The examples do not fulfil the schema.
         InvalidInputError: A file is missing, damaged or incomplete.
     """
-    write_statistics(config, examples_dir, out_dir, pipeline_args)
+    requests = plan_serving(config)
+    write_statistics(config, examples_dir, out_dir, pipeline_args, requests)
     statistics = _load_all(out_dir)
     labels = _labels(examples_dir)
     source = config.validation.schema_path or previous_schema
@@ -102,6 +108,10 @@ def validate_examples(
         anomalies={kind: [] for kind in KINDS},
     )
     _check(findings, config)
+    if requests:
+        names = json.loads((out_dir / UNEXPECTED_COLUMNS).read_text(encoding="utf-8"))
+        findings.anomalies["skew"] += unexpected(names)
+        _check_requests(findings, config)
     findings.anomalies["schema"] += new_labels(labels, schema)
     shutil.copyfile(examples_dir / POSITIVES, out_dir / POSITIVES)
     rows = {part: found[ALL_EXAMPLES].num_examples for part, found in statistics.items()}
@@ -120,7 +130,7 @@ def validate_examples(
 
 
 def _check(findings: Findings, config: RunConfig) -> None:
-    """Adds all anomalies and distances to the findings."""
+    """Adds the anomalies and distances of the examples to the findings."""
     schema = with_comparators(findings.schema, config)
     found, statistics = findings.anomalies, findings.statistics
     for part in (part for part in PARTS if part in statistics):
@@ -130,15 +140,13 @@ def _check(findings: Findings, config: RunConfig) -> None:
         found["schema"] += broken
         found["drift"] += distant
         findings.drift += distances(checked, part)
-    if requests := plan_serving(config):
-        found["skew"] += unexpected(requests.unexpected)
-        _check_requests(findings, schema, config)
     found["coverage"] += short_of_positives(findings.positives, config.validation.min_positives)
     found["shares"] += _changed_shares(findings, config)
 
 
-def _check_requests(findings: Findings, schema: schema_pb2.Schema, config: RunConfig) -> None:
-    found = findings.anomalies["skew"]
+def _check_requests(findings: Findings, config: RunConfig) -> None:
+    """Adds those of the requests."""
+    schema, found = with_comparators(findings.schema, config), findings.anomalies["skew"]
     requests = findings.statistics.get(SERVING, {}).get(ALL_EXAMPLES)
     if requests is None or not requests.num_examples:
         found.append({"feature": "", "part": SERVING, "problem": "there are no requests"})

@@ -152,6 +152,18 @@ def test_many_lists_of_few_users_are_suppressed_all_the_same(tmp_path):
     assert report["overall"] == {"suppressed": True}
 
 
+def test_positives_whose_ids_are_numbers_are_found(tmp_path):
+    """The user 5 chose the item 0, which stands second: strings in the list, numbers here."""
+    catalogue = pa.table({"item_id": ["0", "1"], "group": ["male", "female"]})
+    users = pa.table({"user_id": ["5"], "slice.gender": ["F"], "slice.age": ["45+"]})
+    one = pa.table({"user_id": ["5"], "candidate_ids": [["1", "0"]], **SERVED})
+    tables = {"catalogue": catalogue, "users": users}
+    tables["relevant"] = pa.table({"user_id": [5], "item_id": [0]})
+    config = small_config(audit={"ks": [2], "min_users": 1})
+    _, report = audited(tmp_path, tables, [one], config)
+    assert report["overall"]["quality"]["mrr@2"]["value"] == 0.5
+
+
 def test_without_positives_quality_is_not_measured(tmp_path):
     tables, lists = small_tables()
     _, report = audited(tmp_path, tables, [lists], small_config(), positives=False)
@@ -198,6 +210,24 @@ def test_lists_that_cannot_be_audited_are_dead_letters(tmp_path):
         (8, "another list has the same `user_id` and `list_id`"),
     ]
     assert {pathlib.Path(row["file"]).name for row in dead} == {"1.parquet"}
+
+
+@pytest.mark.parametrize("ids", [["user_id"], ["user_id", "list_id"]])
+def test_lists_without_an_id_do_not_repeat_one_another(tmp_path, ids):
+    """Of two files without the last id in their first two rows each."""
+    tables, lists = small_tables()
+    lists = lists.slice(0, 60)
+    if "list_id" not in ids:
+        lists = lists.drop(["list_id"])
+    rows = lists.to_pylist()
+    for row in (*rows[:2], *rows[30:32]):
+        row[ids[-1]] = None
+        row["user_id"] = row["user_id"] and "u0"  # Of one user, if of any.
+    nameless = pa.Table.from_pylist(rows, lists.schema)
+    config = small_config(data={"dataset": "synthetic", "max_dead_letter_share": 0.1})
+    files = [nameless.slice(0, 30), nameless.slice(30)]
+    counts, _ = audited(tmp_path, tables, files, config)
+    assert counts == {"read": 60, "audited": 56, "dead": {f"`{ids[-1]}` is empty": 4}}
 
 
 def test_too_many_dead_letters_stop_the_audit(tmp_path):

@@ -70,6 +70,19 @@ def test_an_audit_of_lists_is_skipped_until_a_file_comes(run):
     assert json.loads(report.read_text())["overall"]["users"] == 60
 
 
+@pytest.mark.parametrize("name", ["../examples", "", "..", ".", ".hidden", "a/b", "monday/", "/a"])
+def test_a_name_that_is_another_folder_is_refused(run, name):
+    """The folder is replaced: that of the examples, or of all audits, should never be."""
+    folder, lists = run
+    arrive(folder, "1", lists)
+    kept = folder / "run" / "audits" / "sunday"
+    kept.mkdir(parents=True)
+    error = CliRunner().invoke(cli.app, command("audit-lists", folder, "--name", name)).exception
+    assert "`--name` should be a plain name" in str(error)
+    assert (folder / "run" / "examples" / "users.parquet").is_file()
+    assert kept.is_dir()
+
+
 def test_without_examples_the_command_that_makes_them_is_named(run):
     folder, _ = run
     (folder / "run" / "examples" / "stage.json").unlink()

@@ -8,12 +8,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from small_log import build, config
-from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from pipelines.readers.chunks import Block
-from pipelines.validation.comparators import with_comparators
+from pipelines.validation.comparators import distances, with_comparators
 from pipelines.validation.contract import load_schema
+from pipelines.validation.schema_checks import check_skew, described
 from pipelines.validation.serving_data import as_examples
+from pipelines.validation.statistics import load_statistics
 from pipelines.validation.validate import AnomaliesError, validate_examples
 from towers.config import CategoricalFeature, IdFeature, NumericFeature, VectorFeature
 
@@ -58,12 +60,17 @@ def shop(tmp_path_factory) -> tuple:
 
 def found(shop, tmp_path: pathlib.Path, requests: pd.DataFrame, max_skew=0.1, form="jsonl"):
     """The anomalies that requests give, as feature and problem."""
-    run, examples, _ = shop
     path = tmp_path / f"requests.{form}"
     if form == "parquet":
         requests.to_parquet(path)
     else:
         requests.to_json(path, orient="records", lines=True)
+    return found_in(path, shop, tmp_path, max_skew)
+
+
+def found_in(path: pathlib.Path, shop, tmp_path: pathlib.Path, max_skew=0.1):
+    """The anomalies of a file."""
+    run, examples, _ = shop
     settings = {"serving_path": str(path), "max_skew": max_skew}
     run = run.model_copy(update={"validation": run.validation.model_copy(update=settings)})
     out = tmp_path / "schema"
@@ -138,6 +145,28 @@ def test_a_feature_that_some_requests_lack_is_named_although_training_has_a_defa
     assert "minimum fraction = 1" in problems["years"]
 
 
+@pytest.mark.parametrize("broken", [0, 1])
+def test_what_only_late_requests_have_is_seen(shop, tmp_path, broken):
+    """The first thousand lines have no country and no gender; and a line is no object, or none."""
+    requests = pd.concat([shop[2]] * 2, ignore_index=True).assign(gender="F")
+    lines = requests.to_json(orient="records", lines=True).splitlines()
+    for row in range(1000):
+        line = json.loads(lines[row])
+        del line["country"], line["gender"]
+        lines[row] = json.dumps(line)
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join(lines + ["no object"] * broken))
+    problems = found_in(path, shop, tmp_path)
+    assert problems["gender"].startswith("New column")
+    statistics = load_statistics(tmp_path / "schema" / "serving.stats.pb")["All Examples"]
+    (missing,) = (
+        f.string_stats.common_stats.num_missing
+        for f in statistics.features
+        if f.path.step[0] == "country"
+    )
+    assert missing == 1000 + broken
+
+
 def test_values_that_training_does_not_know_are_named(shop, tmp_path):
     requests = shop[2].copy()
     requests.loc[:299, "country"] = "Norway"
@@ -178,7 +207,42 @@ def test_limits_of_a_curated_schema_hold_unless_a_setting_goes_before_them(shop)
 
     assert (threshold(None), threshold(0.3)) == (0.05, 0.3)
     schema.feature[0].ClearField("drift_comparator")
-    assert threshold(None) == 1.0  # Measured, and never too large.
+    assert threshold(None) > 1  # Measured, and never too large.
+    curated.threshold = 1.0
+    assert threshold(None) == threshold(1.0) > 1
+
+
+def histogram(first: float, counts: np.ndarray) -> statistics_pb2.DatasetFeatureStatistics:
+    """Statistics of `years` with buckets from a first value on."""
+    rows = int(counts.sum())
+    whole = statistics_pb2.DatasetFeatureStatistics(num_examples=rows)
+    years = whole.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
+    years.path.step.append("years")
+    years.num_stats.common_stats.num_non_missing = rows
+    years.num_stats.common_stats.tot_num_values = rows
+    buckets = years.num_stats.histograms.add().buckets
+    for low, count in enumerate(counts, start=first):
+        buckets.add(low_value=low, high_value=low + 1, sample_count=count)
+    return whole
+
+
+@pytest.mark.parametrize("max_skew", [None, 1.0])
+def test_numbers_that_have_nothing_in_common_are_no_anomaly_without_a_limit(shop, max_skew):
+    """TFDV finds a divergence of 1.0000000000000002 between some of these."""
+    validation = shop[0].validation.model_copy(update={"max_skew": max_skew})
+    run = shop[0].model_copy(update={"validation": validation})
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="years", type=schema_pb2.FLOAT)
+    compared, largest = with_comparators(schema, run), 0.0
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        here, there = (histogram(first, 100 * rng.dirichlet(np.ones(10))) for first in (0, 100))
+        checked = check_skew(here, there, compared)
+        assert described(checked, "serving", here, compared, run) == ([], [])
+        (measured,) = distances(checked, "serving")
+        assert (measured["distance"], measured["limit"]) == (1.0, None)
+        largest = max(largest, checked.drift_skew_info[0].skew_measurements[0].value)
+    assert largest > 1
 
 
 def test_requests_have_the_types_of_examples():

@@ -70,6 +70,15 @@ def test_columns_are_the_features(tmp_path):
         check_columns([str(path)], {"c": "data.users.id"})
 
 
+def test_features_that_only_a_late_example_has_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_DECODED", 1)
+    monkeypatch.setattr(tfrecord, "_RECORDS", 1)
+    path = write(tmp_path / "t.tfrecord", table(a=[1]) + table(a=[2], b=[3]))
+    assert column_names(str(path)) == ["a"]
+    (chunk,) = plan_chunks([str(path)])
+    assert [b.names for b in read_chunk(chunk, ["a"])] == [{"a"}, {"a", "b"}]
+
+
 def test_a_file_without_records_is_refused(tmp_path):
     write(tmp_path / "t.tfrecord", [])
     with pytest.raises(InvalidInputError, match="the file is empty"):

@@ -9,8 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.audit.list_files import ListFiles
+from pipelines.audit.read_lists import DEAD
 from pipelines.config import RunConfig
-from pipelines.monitoring.watch import watch
+from pipelines.examples.arrow_ipc import from_bytes
+from pipelines.monitoring.folder import Arrival
+from pipelines.monitoring.watch import ReadArrival, watch
 
 DEADLINE = 60.0
 """Seconds after which something that should happen will not."""
@@ -62,7 +66,7 @@ class Watched:
         except BaseException as error:
             self.error = error
 
-    def arrive(self, name: str, *lists: tuple) -> None:
+    def arrive(self, name: str, *lists: tuple, damaged: bool = False) -> None:
         """A file of lists: (id, user, seconds after the start, items)."""
         ids, users, seconds, items = zip(*lists, strict=True)
         columns = {
@@ -74,7 +78,9 @@ class Watched:
             "model_version": ["1"] * len(ids),
         }
         temporary = self.lists / f".{name}.tmp"
-        pq.write_table(pa.table(columns), temporary)
+        pq.write_table(pa.table(columns), temporary, row_group_size=2)
+        if damaged:
+            overwrite_items(temporary)
         temporary.rename(self.lists / f"{name}.parquet")
 
     def lists_of(self, minute: int) -> int | None:
@@ -103,6 +109,17 @@ class Watched:
 
     def lines(self, name: str) -> list[dict]:
         return [json.loads(line) for line in (self.out / name).read_text().splitlines()]
+
+
+def overwrite_items(path: pathlib.Path) -> None:
+    """Overwrites the items of the last row group; the footer and all other columns stay."""
+    metadata = pq.ParquetFile(path).metadata
+    last = metadata.row_group(metadata.num_row_groups - 1)
+    chunks = [last.column(i) for i in range(last.num_columns)]
+    (items,) = (c for c in chunks if c.path_in_schema.startswith("candidate_ids"))
+    with path.open("r+b") as file:
+        file.seek(items.dictionary_page_offset)
+        file.write(b"\xff" * items.total_compressed_size)
 
 
 @pytest.fixture
@@ -147,6 +164,13 @@ def test_files_are_reported_corrected_and_left_out_as_they_arrive(watched):
     assert told == [("raised", False), ("resolved", False)]
 
 
+def test_ids_may_be_numbers(watched):
+    """As `fairtowers audit-lists` has them."""
+    watched.arrive("1", (1, 7, 5, "ab"), (2, 7, 6, "ab"), (1, 7, 5, "ab"))
+    watched.until(lambda: _exists(watched) and len(watched.lines("files.jsonl")) == 1)
+    assert watched.end() == {"read": 3, "audited": 2, "dead": 1}
+
+
 def test_a_broken_file_is_told_and_the_others_are_read(watched):
     (watched.lists / "0.parquet").write_bytes(b"PAR1 but nothing else")
     watched.arrive("1", ("l1", "u1", 5, "ab"))
@@ -156,6 +180,28 @@ def test_a_broken_file_is_told_and_the_others_are_read(watched):
     assert "damaged" in broken["problem"]
     assert good["problem"] is None
     assert watched.lists_of(0) == 1
+
+
+def test_lists_of_a_damaged_file_are_dead_letters_and_the_others_are_read(watched):
+    """The footer and the times can be read, and the items of the first four lists."""
+    lists = [(f"l{i}", "u1", i, "ab") for i in range(5)]
+    watched.arrive("1", *lists, damaged=True)
+    watched.arrive("2", ("l9", "u2", 9, "ac"))
+    watched.until(lambda: _exists(watched) and len(watched.lines("files.jsonl")) == 2)
+    assert watched.end() == {"read": 6, "audited": 5, "dead": 1}
+    (letter,) = watched.lines("dead_letter/lists.jsonl")
+    assert (pathlib.Path(letter["file"]).name, letter["row"]) == ("1.parquet", 5)
+    assert letter["reason"] == "the file is damaged, or was moved before it was read"
+
+
+def test_lists_of_a_file_that_was_moved_away_are_dead_letters(watched):
+    watched.end()
+    watched.arrive("1", *[(f"l{i}", "u1", i, "ab") for i in range(3)])
+    files = ListFiles.find(str(watched.lists / "1.parquet"), 0)
+    (watched.lists / "1.parquet").unlink()
+    (found,) = ReadArrival(config()).process(Arrival(files, files.chunks[0], 0.0))
+    assert found.tag == DEAD
+    assert from_bytes(found.value)["__row"].to_pylist() == [1, 2, 3]
 
 
 def _exists(watched) -> bool:

@@ -213,6 +213,13 @@ def test_what_cannot_be_used_is_a_dead_letter():
     ]
 
 
+def test_lists_without_a_user_do_not_repeat_one_another():
+    lists = [("l1", None, 5, "ac"), ("l1", None, 6, "ac"), ("l1", "u1", 7, "ac")]
+    found = streamed([(5, table(*lists)), 500])
+    assert lists_of(found[REPORTS]) == [(0, 0, False, 1)]
+    assert reasons(found) == [(None, "`user_id` is empty")] * 2
+
+
 def test_ratios_are_those_of_the_lists_of_the_window():
     """u1 sees f alone in the first window, and both in the second: a half is the target."""
     found = streamed([(5, table(("l1", "u1", 5, "ab"))), (65, table(("l2", "u1", 65, "cd"))), 130])
