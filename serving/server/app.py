@@ -13,7 +13,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 
 from fairness_losses.errors import InvalidInputError
-from serving.server.answer_log import AnswerLog
+from serving.log.answer import AnswerLog
 from serving.server.batching import BatchingRunner, DirectRunner, Runner
 from serving.server.config import ServerConfig
 from serving.server.errors import StatusError

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from serving.server.answer_log import AnswerLog
+from serving.log.answer import AnswerLog
 from serving.server.config import ServerConfig
 from serving.server.files import Files
 

@@ -6,7 +6,8 @@ import dataclasses
 import pathlib
 
 from fairness_losses.errors import InvalidInputError
-from serving.server_configs import BATCHING_FILE, MODELS_FILE, MONITORING_FILE
+from serving.models_config import MODELS_FILE
+from serving.server_configs import BATCHING_FILE, MONITORING_FILE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from serving.server.answer_log import Answer, AnswerLog
+from serving.log.answer import Answer, AnswerLog
 from serving.server.batching import Call, Runner
 from serving.server.errors import Code, StatusError
 from serving.server.loader import LoadedVersion
