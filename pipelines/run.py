@@ -199,7 +199,7 @@ class Run:
 
     def export(self) -> None:
         """Writes the next version of every variant's SavedModel, checked in a fresh process."""
-        from serving.export import tell_servers
+        from serving.publication import publish
         from serving.versions import delete_old
 
         for variant in self.variants:
@@ -215,7 +215,8 @@ class Run:
                 functools.partial(self._export, variant, version),
             )
             folder = self.directory.path(serving)
-            tell_servers(folder / str(version))
+            labels = ", ".join(publish(folder / str(version))) or "no label"
+            self._console.print(f"{serving}/{version}: {labels}", highlight=False)
             if self.config.serving.keep_versions is not None:
                 delete_old(folder, self.config.serving.keep_versions)
 

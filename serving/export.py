@@ -27,11 +27,9 @@ import tensorflow as tf
 from serving.catalogue import load_catalogue
 from serving.check import EXPECTED_FILE
 from serving.config import ServingConfig
-from serving.deploy.files import write_deploy_files
 from serving.index import load_index
+from serving.publication import publish
 from serving.retriever import EXCLUDE_IDS, METADATA_FILE, POLICY, Retriever
-from serving.server_configs import write_server_configs
-from serving.versions import add_version
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
@@ -84,21 +82,8 @@ def export(
     version_dir = model_dir / str(version)
     shutil.rmtree(version_dir, ignore_errors=True)
     incomplete.rename(version_dir)
-    tell_servers(version_dir)
+    publish(version_dir)
     return version_dir
-
-
-def tell_servers(version_dir: pathlib.Path) -> None:
-    """Writes what servers and those who deploy them need beside a version that is complete.
-
-    Args:
-        version_dir: What `write_version` wrote, in its place.
-    """
-    model_dir = version_dir.parent
-    metadata = json.loads((version_dir / METADATA_FILE).read_text(encoding="utf-8"))
-    write_server_configs(model_dir)
-    write_deploy_files(model_dir, metadata["requires_scann_ops"])
-    add_version(model_dir, int(version_dir.name))
 
 
 def write_version(
