@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pathlib
@@ -19,7 +18,6 @@ from pipelines.config_file import load_config
 from pipelines.run import Run
 
 if TYPE_CHECKING:
-    from serving.model_server import ModelServer
     from serving.versions import Versions
 
 EXIT_PROBLEMS = 4
@@ -186,7 +184,8 @@ def audit_lists(
     """Audits files of served lists, such as the log of a server, of any number.
 
     A row has `user_id`, `candidate_ids` (a list of strings, best first), `policy` and
-    `model_version`; with a column `list_id` a user may have several lists. The users' slices and
+    `model_version`; with a column `list_id` a user may have several lists. A serving log has hashes
+    of the users' ids, and needs `--salts`. The users' slices and
     the items' groups are those of the run directory. Lists that cannot be audited become dead
     letters with a reason. Writes `report.json`, `counts.json` and `dead_letter/lists.jsonl` into
     `audits/<name>`; quality is measured if `--positives` say what users chose.
@@ -237,9 +236,13 @@ ModelDir = Annotated[
         resolve_path=True,
     ),
 ]
-Server = Annotated[
-    str | None,
-    typer.Option("--server", help="`host:port` of a running server's gRPC API."),
+Servers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server",
+        help="`host:port` of the gRPC API of a running server; give all that read the folder, or "
+        "none.",
+    ),
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", help="Seconds for the server to load a version.", min=0)
@@ -256,7 +259,7 @@ def promote(
     label: Annotated[
         Literal["stable", "canary"], typer.Option("--label", help="What to point to it.")
     ] = "stable",
-    server: Server = None,
+    server: Servers = None,
     timeout: Timeout = 300.0,
     poll_seconds: Annotated[
         float,
@@ -267,23 +270,25 @@ def promote(
 ) -> None:
     """Points a label to a version, after it has answered as at its export.
 
-    With `--server`, the server loads the version, and the label moves when it has. Without, it is
+    With `--server`, the servers load the version, and the label moves when all have. Without, it is
     written into `models.config` for servers that poll it; a version that is not listed there yet is
     listed first, and the command is run again when the servers have loaded it.
     """
     from serving import promotion
+    from serving.model_server import connected
 
-    with _model_server(server, model, timeout) as running:
+    with connected(server or [], model.name, timeout) as running:
         versions = promotion.promote(model, version, label, running, poll_seconds)
     _print_versions(versions)
 
 
 @app.command()
-def rollback(model: ModelDir, server: Server = None, timeout: Timeout = 300.0) -> None:
+def rollback(model: ModelDir, server: Servers = None, timeout: Timeout = 300.0) -> None:
     """Points `stable` to the version that it pointed to before."""
     from serving import promotion
+    from serving.model_server import connected
 
-    with _model_server(server, model, timeout) as running:
+    with connected(server or [], model.name, timeout) as running:
         versions = promotion.rollback(model, running)
     _print_versions(versions)
 
@@ -294,14 +299,6 @@ def versions(model: ModelDir) -> None:
     from serving.versions import Versions
 
     _print_versions(Versions.load(model))
-
-
-def _model_server(
-    address: str | None, model: pathlib.Path, timeout: float
-) -> contextlib.AbstractContextManager[ModelServer | None]:
-    from serving.model_server import connected
-
-    return connected(address, model.name, timeout) if address else contextlib.nullcontext()
 
 
 def _print_versions(found: Versions) -> None:

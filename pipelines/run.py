@@ -222,7 +222,7 @@ class Run:
 
     def _export_next(self, variant: str, serving: ServingConfig, exact: bool) -> None:
         """Writes the next version of one model, if what it is made of has changed."""
-        from serving.export import tell_servers
+        from serving.publication import publish
         from serving.versions import delete_old
 
         inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
@@ -237,7 +237,8 @@ class Run:
             functools.partial(self._export, variant, serving, version, exact),
         )
         model_dir = self.directory.path(folder)
-        tell_servers(model_dir / str(version))
+        labels = ", ".join(publish(model_dir / str(version))) or "no label"
+        self._console.print(f"{folder}/{version}: {labels}", highlight=False)
         if serving.keep_versions is not None:
             delete_old(model_dir, serving.keep_versions)
 

@@ -6,6 +6,9 @@
 | `serving.retriever` | `Retriever`: query tower, search and names in one graph |
 | `serving.export` | `export(...)`: versioned SavedModel, warm-up requests, server configs |
 | `serving.retrieve` | `retrieve_lists(...)`: lists for many users as an Arrow table |
+| `serving.versions`, `serving.promotion` | which version is `stable`; promotion and rollback |
+| `serving.deploy` | files for Docker Compose and Kubernetes, and an image with ScaNN's ops |
+| `serving.log` | `ListLog`: what was answered, in Parquet |
 | `serving.check` | `python -m serving.check DIR`: does an export answer as it did? |
 
 Nothing is imported here but `towers`, which asks TensorFlow for Keras 2 before it is loaded.

@@ -29,14 +29,12 @@ import tensorflow as tf
 from serving.catalogue import load_catalogue
 from serving.check import EXPECTED_FILE
 from serving.config import ServingConfig
-from serving.deploy.files import write_deploy_files
 from serving.mix.mix import CandidateMix
 from serving.mix.plan import load_mix
 from serving.mix.policy_keys import ensure_keys
 from serving.mix.targets import Targets
+from serving.publication import publish
 from serving.retriever import METADATA_FILE, Retriever
-from serving.server_configs import write_server_configs
-from serving.versions import add_version
 from serving.warmup import ask_all, write_warmup
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -106,7 +104,7 @@ def export(
     version_dir = model_dir / str(version)
     shutil.rmtree(version_dir, ignore_errors=True)
     incomplete.rename(version_dir)
-    tell_servers(version_dir)
+    publish(version_dir)
     return version_dir
 
 
@@ -114,19 +112,6 @@ def keys_of_slices(model_dir: pathlib.Path, config: ServingConfig) -> dict[str, 
     """Returns slice value to policy key, as kept in the model's folder; {} without `by_slice`."""
     by_slice = config.policy.by_slice
     return ensure_keys(model_dir, by_slice.slice, list(by_slice.values)) if by_slice else {}
-
-
-def tell_servers(version_dir: pathlib.Path) -> None:
-    """Writes what servers and those who deploy them need beside a version that is complete.
-
-    Args:
-        version_dir: What `write_version` wrote, in its place.
-    """
-    model_dir = version_dir.parent
-    metadata = json.loads((version_dir / METADATA_FILE).read_text(encoding="utf-8"))
-    write_server_configs(model_dir)
-    write_deploy_files(model_dir, metadata["requires_scann_ops"])
-    add_version(model_dir, int(version_dir.name))
 
 
 def write_version(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fairness_losses.errors import InvalidInputError
@@ -19,14 +19,16 @@ class ModelServer:
     """Any server that speaks TensorFlow Serving's gRPC API.
 
     Args:
+        address: `host:port`, for messages.
         channel: gRPC channel to it.
         model: Name of the model.
         timeout: Seconds in which a version should be loaded.
     """
 
-    def __init__(self, channel: Any, model: str, timeout: float) -> None:
+    def __init__(self, address: str, channel: Any, model: str, timeout: float) -> None:
         from tensorflow_serving.apis import model_service_pb2_grpc
 
+        self._address = address
         self._stub = model_service_pb2_grpc.ModelServiceStub(channel)
         self._model, self._timeout = model, timeout
 
@@ -39,10 +41,12 @@ class ModelServer:
         from tensorflow_serving.apis import model_management_pb2
 
         request = model_management_pb2.ReloadConfigRequest(config=as_proto(self._model, served))
-        with _in_words():
+        with self._in_words():
             status = self._stub.HandleReloadConfigRequest(request, timeout=self._timeout).status
         if status.error_code:
-            raise InvalidInputError(f"the server refused the configuration: {status.error_message}")
+            raise InvalidInputError(
+                f"{self._address}: the server refused the configuration: {status.error_message}"
+            )
 
     def wait_until_available(self, version: int) -> None:
         """Waits until a version answers requests.
@@ -59,11 +63,14 @@ class ModelServer:
             if state == states.AVAILABLE:
                 return
             if state == states.END and problem:
-                raise InvalidInputError(f"the server cannot load version {version}: {problem}")
+                raise InvalidInputError(
+                    f"{self._address}: the server cannot load version {version}: {problem}"
+                )
             if time.monotonic() > end:
                 raise InvalidInputError(
-                    f"the server has not loaded version {version} within {self._timeout:g} "
-                    f"seconds. {problem or 'Look at its log, or give it more --timeout.'}"
+                    f"{self._address}: the server has not loaded version {version} within "
+                    f"{self._timeout:g} seconds. "
+                    f"{problem or 'Look at its log, or give it more --timeout.'}"
                 )
             time.sleep(_POLL)
 
@@ -74,7 +81,7 @@ class ModelServer:
 
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._model
-        with _in_words():
+        with self._in_words():
             try:
                 answer = self._stub.GetModelStatus(request, timeout=_CALL)
             except grpc.RpcError as error:
@@ -86,24 +93,31 @@ class ModelServer:
                 return status.state, status.status.error_message
         return 0, ""
 
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        import grpc
+
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise InvalidInputError(
+                f"{self._address}: the server refused: {error.code().name}, {error.details()}. Is "
+                "this its gRPC port (8500, as a rule)?"
+            ) from error
+
 
 @contextlib.contextmanager
-def connected(address: str, model: str, timeout: float) -> Iterator[ModelServer]:
-    """Connects to `host:port` of a server's gRPC API, without encryption."""
+def connected(addresses: Sequence[str], model: str, timeout: float) -> Iterator[list[ModelServer]]:
+    """Connects to the gRPC API of servers, without encryption.
+
+    Args:
+        addresses: `host:port` of each.
+        model: Name of the model.
+        timeout: Seconds in which a version should be loaded.
+    """
     import grpc
 
-    with grpc.insecure_channel(address) as channel:
-        yield ModelServer(channel, model, timeout)
-
-
-@contextlib.contextmanager
-def _in_words() -> Iterator[None]:
-    import grpc
-
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise InvalidInputError(
-            f"the server refused: {error.code().name}, {error.details()}. Is `--server` its gRPC "
-            "port (8500, as a rule)?"
-        ) from error
+    with contextlib.ExitStack() as stack:
+        channels = [stack.enter_context(grpc.insecure_channel(a)) for a in addresses]
+        both = zip(addresses, channels, strict=True)
+        yield [ModelServer(address, channel, model, timeout) for address, channel in both]

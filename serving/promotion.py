@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 from fairness_losses.errors import InvalidInputError
 from serving.check import check_in_fresh_process
 from serving.model_server import ModelServer
-from serving.models_config import Served
 from serving.versions import CANARY, STABLE, Versions, locked
 
 POLL_SECONDS = 30.0
@@ -21,23 +20,23 @@ def promote(
     folder: pathlib.Path,
     version: int | None = None,
     label: str = STABLE,
-    server: ModelServer | None = None,
+    servers: Sequence[ModelServer] = (),
     poll_seconds: float = POLL_SECONDS,
 ) -> Versions:
     """Points a label to a version that answers as it did at its export.
 
-    With a server, it makes the server load the version, waits until it has, moves the label and
-    lets it unload what nobody needs. Without one, it writes `models.config` for a server that polls
-    it, and moves a label in use only to a version that has been in the file for long enough; a
-    version that is not in it yet is put there.
+    With servers, it makes them load the version, waits until all have, moves the label and lets
+    them unload what nobody needs. Without, it writes `models.config` for servers that poll it, and
+    moves a label in use only to a version that has been in the file for long enough; a version that
+    is not in it yet is put there.
 
     Args:
         folder: Of the model.
         version: What to promote; by default the canary if it is newer than `stable`, or else the
             newest.
         label: `stable` or `canary`.
-        server: A running server.
-        poll_seconds: How often a server that polls looks at the file.
+        servers: All running servers of this folder, or none.
+        poll_seconds: How often servers that poll look at the file.
 
     Returns:
         The versions as they are then: without the label moved, if the version has only been listed.
@@ -58,7 +57,7 @@ def promote(
             )
         if labels.get(label) == version:
             return versions
-        waits = server is None and label in labels
+        waits = not servers and label in labels
         if waits and version in versions.served.versions:
             _check_loaded(versions, version, poll_seconds)
         _check(folder / str(version))
@@ -68,10 +67,10 @@ def promote(
             listed = versions.listing((version, *labels.values()))
             listed.save()
             return listed
-        return _move(versions, moved, version, server)
+        return _move(versions, moved, version, servers)
 
 
-def rollback(folder: pathlib.Path, server: ModelServer | None = None) -> Versions:
+def rollback(folder: pathlib.Path, servers: Sequence[ModelServer] = ()) -> Versions:
     """Points `stable` to what it pointed to before, and `canary`, too, if it is the same version.
 
     What was stable before is always loaded, so this is one step, and it takes as long as a server
@@ -79,7 +78,7 @@ def rollback(folder: pathlib.Path, server: ModelServer | None = None) -> Version
 
     Args:
         folder: Of the model.
-        server: A running server.
+        servers: All running servers of this folder, or none.
 
     Raises:
         InvalidInputError: There is nothing to return to.
@@ -95,7 +94,7 @@ def rollback(folder: pathlib.Path, server: ModelServer | None = None) -> Version
         moved = versions.with_labels(
             {name: before if v == now else v for name, v in labels.items()}, versions.stable[:-1]
         )
-        return _move(versions, moved, before, server)
+        return _move(versions, moved, before, servers)
 
 
 def _next(versions: Versions, label: str) -> int:
@@ -131,31 +130,35 @@ def _check_loaded(versions: Versions, version: int, poll_seconds: float) -> None
         )
 
 
-def _move(old: Versions, new: Versions, version: int, server: ModelServer | None) -> Versions:
-    """Moves labels to a version; with a server, once it is loaded there."""
-    if server is None:
+def _move(old: Versions, new: Versions, version: int, servers: Sequence[ModelServer]) -> Versions:
+    """Moves labels to a version; with servers, once all have loaded it."""
+    if not servers:
         new.save()
         return new
-    loading = old.listing((*old.served.versions, version))
-    with _undone(old, server.reload):
-        loading.save()
-        server.reload(loading.served)
-        server.wait_until_available(version)
-    new.save()
-    server.reload(new.served)
+    with _undone(old, servers):
+        _tell(old.listing((*old.served.versions, version)), servers)
+        for server in servers:
+            server.wait_until_available(version)
+    _tell(new, servers)
     least = new.listing(())
-    least.save()
-    server.reload(least.served)
+    _tell(least, servers)
     return least
 
 
+def _tell(versions: Versions, servers: Sequence[ModelServer]) -> None:
+    versions.save()
+    for server in servers:
+        server.reload(versions.served)
+
+
 @contextlib.contextmanager
-def _undone(old: Versions, reload: Callable[[Served], None]) -> Iterator[None]:
+def _undone(old: Versions, servers: Sequence[ModelServer]) -> Iterator[None]:
     """Goes back to what was served when what is tried fails."""
     try:
         yield
     except InvalidInputError:
         old.save()
-        with contextlib.suppress(InvalidInputError):
-            reload(old.served)
+        for server in servers:
+            with contextlib.suppress(InvalidInputError):
+                server.reload(old.served)
         raise

@@ -159,7 +159,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         os.close(handle)
 
 
-def add_version(folder: pathlib.Path, version: int) -> None:
+def add_version(folder: pathlib.Path, version: int) -> list[str]:
     """Tells servers of a new version: as `stable` if there is none, else as `canary`.
 
     If `canary` points to another version, the new one is loaded without a label: a server would
@@ -169,18 +169,21 @@ def add_version(folder: pathlib.Path, version: int) -> None:
     Args:
         folder: Of the model.
         version: Its folder is complete.
+
+    Returns:
+        The labels that point to it then.
     """
     with locked(folder):
         versions = Versions.load(folder)
         labels, stable = dict(versions.served.labels), versions.stable
-        if version <= versions.newest and labels:
-            return
-        if STABLE not in labels:
-            labels, stable = {**labels, STABLE: version}, (*stable, version)
-        else:
-            labels.setdefault(CANARY, version)
-        others = (version, *versions.served.labels.values())
-        dataclasses.replace(versions, stable=stable).listing(others, labels).save()
+        if version > versions.newest or not labels:
+            if STABLE not in labels:
+                labels, stable = {**labels, STABLE: version}, (*stable, version)
+            else:
+                labels.setdefault(CANARY, version)
+            others = (version, *versions.served.labels.values())
+            dataclasses.replace(versions, stable=stable).listing(others, labels).save()
+        return [name for name, labelled in labels.items() if labelled == version]
 
 
 def delete_old(folder: pathlib.Path, keep: int) -> list[int]:

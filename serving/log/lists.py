@@ -6,6 +6,8 @@ that a user picked may be sensitive.
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,12 @@ import pyarrow.compute as pc
 from serving.log.answer import Answer
 from serving.log.salts import Salts, hash_ids
 from towers.config import USER_ID
+
+_LISTS_AT_ONCE = 512
+"""Lists turned into a table at once. Python runs nothing else while strings are converted: with so
+many of 100 for some milliseconds. Fewer would take longer in all."""
+
+_log = logging.getLogger(__name__)
 
 POLICY_KEY = "policy_key"
 LIST_ID, PROCESS, SEQUENCE = "list_id", "process", "sequence"
@@ -51,18 +59,43 @@ def num_lists(answer: Answer) -> int:
     return len(answer.outputs.get("candidate_ids", ()))
 
 
-def as_table(answers: Sequence[tuple[int, Answer]], process: str, salts: Salts) -> pa.Table:
+Numbered = tuple[int, Answer]
+"""An answer of at least one list, with the number of the first."""
+
+
+def as_tables(
+    answers: Sequence[Numbered], process: str, salts: Salts
+) -> tuple[list[pa.Table], int]:
     """Returns the lists of answers, `SCHEMA`, in their order.
 
     Args:
-        answers: Each with the number of its first list, and at least one list.
+        answers: Answers and their numbers.
         process: Name of this process.
         salts: For the users' ids.
 
-    Raises:
-        OSError: A salt cannot be written.
-        Exception: An answer is not of the shape or the types that it should be.
+    Returns:
+        Tables, and how many lists are in none of them: those of answers that are not of the shapes
+        or types that they should be, which are told in the program's log without their values.
     """
+    ends = np.cumsum([num_lists(answer) for _, answer in answers])
+    starts = np.flatnonzero(np.diff(ends // _LISTS_AT_ONCE, prepend=-1))
+    tables: list[pa.Table] = []
+    for start, end in itertools.pairwise([*starts, len(ends)]):
+        tables += _usable(answers[start:end], process, salts)
+    return tables, int(ends[-1]) - sum(table.num_rows for table in tables)
+
+
+def _usable(answers: Sequence[Numbered], process: str, salts: Salts) -> list[pa.Table]:
+    try:
+        return [_as_table(answers, process, salts)]
+    except Exception as error:
+        if len(answers) > 1:
+            return [table for one in answers for table in _usable([one], process, salts)]
+        _log.error("an answer could not be logged (%s).", type(error).__name__)
+        return []
+
+
+def _as_table(answers: Sequence[Numbered], process: str, salts: Salts) -> pa.Table:
     sizes = np.array([num_lists(answer) for _, answer in answers])
 
     def every(values: Any, kind: pa.DataType) -> pa.Array:
@@ -118,7 +151,7 @@ def _of_shape(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _hashed(
-    answers: Sequence[tuple[int, Answer]], sizes: np.ndarray, starts: np.ndarray, salts: Salts
+    answers: Sequence[Numbered], sizes: np.ndarray, starts: np.ndarray, salts: Salts
 ) -> pa.Array:
     """The hash of every list's user; each user of a period is hashed once."""
     users = _inputs(answers, sizes, USER_ID)
@@ -132,7 +165,7 @@ def _hashed(
     return pa.concat_arrays(parts).take(pa.array(np.argsort(np.concatenate(order))))
 
 
-def _inputs(answers: Sequence[tuple[int, Answer]], sizes: np.ndarray, name: str) -> pa.Array:
+def _inputs(answers: Sequence[Numbered], sizes: np.ndarray, name: str) -> pa.Array:
     """An input of a value per list; null where an answer's request did not have it."""
     empty = [None]
     return _strings(

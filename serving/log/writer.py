@@ -12,59 +12,31 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import itertools
 import logging
+import math
 import pathlib
 import secrets
 import threading
 import time
 from collections import deque
 
-import numpy as np
 import pyarrow as pa
 
 from fairness_losses.errors import InvalidInputError
 from serving.log.answer import Answer
 from serving.log.config import LogConfig
-from serving.log.lists import as_table, num_lists
+from serving.log.counts import LogCounts
+from serving.log.lists import as_tables, num_lists
 from serving.log.salts import Salts
 from serving.whole_files import remove_leftovers, write_json, write_table
 
 _BEAT = 0.1
 """Seconds between looks at what has come: a request does not have to wake the writer."""
 
-_LISTS_AT_ONCE = 512
-"""Lists turned into a table at once. Python runs nothing else while strings are converted: with so
-many of 100 for some milliseconds. Fewer would take longer in all."""
-
 _RETRY = 1.0
 """Seconds before the next attempt after one that failed."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class LogCounts:
-    """What became of the lists that a log was given.
-
-    Attributes:
-        accepted: For which `append` returned True.
-        written: In files.
-        failed: Accepted but not writable: malformed, or left when the log was closed while the disk
-            was full.
-        dropped: For which `append` returned False.
-        pending: Accepted, and neither written nor failed yet.
-    """
-
-    accepted: int
-    written: int
-    failed: int
-    dropped: int
-
-    @property
-    def pending(self) -> int:
-        """See the class."""
-        return self.accepted - self.written - self.failed
 
 
 class ListLog:
@@ -200,31 +172,20 @@ class ListLog:
         """Turns answers into tables, which take less memory."""
         if not self._answers:
             return
+        times = [answer.unix_seconds for _, answer in self._answers]
         try:
-            for start in {self._salts.start_of(a.unix_seconds) for _, a in self._answers}:
+            # Apart from the rest: answers should not fail for want of a salt.
+            for start in {self._salts.start_of(at) for at in times if math.isfinite(at)}:
                 self._salts.salt(start)
         except OSError as error:
             self._try_again(error)
             return
         if not self._tables:
             self._oldest = time.monotonic()
-        ends = np.cumsum([num_lists(answer) for _, answer in self._answers])
-        starts = np.flatnonzero(np.diff(ends // _LISTS_AT_ONCE, prepend=-1))
-        for start, end in itertools.pairwise([*starts, len(ends)]):
-            self._tables += self._as_tables(self._answers[start:end])
+        tables, failed = as_tables(self._answers, self._process, self._salts)
+        self._tables += tables
         self._answers = []
-
-    def _as_tables(self, answers: list[tuple[int, Answer]]) -> list[pa.Table]:
-        """Tables of the answers that are not malformed."""
-        try:
-            return [as_table(answers, self._process, self._salts)]
-        except Exception as error:
-            if len(answers) > 1:
-                return [table for one in answers for table in self._as_tables([one])]
-            # Its text may hold values.
-            _log.error("an answer could not be logged (%s).", type(error).__name__)
-            self._settle(failed=num_lists(answers[0][1]))
-            return []
+        self._settle(failed=failed)
 
     def _write(self) -> None:
         table = pa.concat_tables(self._tables)
@@ -233,6 +194,11 @@ class ListLog:
             write_table(table, self._folder / name)
         except OSError as error:
             self._try_again(error)
+            return
+        except Exception:
+            _log.exception("%d lists could not be written.", table.num_rows)
+            self._tables = []
+            self._settle(failed=table.num_rows)
             return
         if self._troubled:
             _log.warning("the serving log can be written again.")

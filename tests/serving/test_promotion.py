@@ -267,63 +267,77 @@ def serving(model):
 
     reader = threading.Thread(target=read)
     reader.start()
-    with running(server) as address, connected(address, "retriever", timeout=10) as client:
-        yield server, client
+    with running(server) as address, connected([address], "retriever", timeout=10) as clients:
+        yield server, clients
     stop.set()
     reader.join()
     assert broken_reads == []
 
 
 def test_a_running_server_loads_then_moves_the_label_then_unloads(model, serving):
-    server, client = serving
+    server, clients = serving
     (model / "4").mkdir()
     server.seen.clear()
-    promote(model, 4, server=client)
+    promote(model, 4, servers=clients)
     assert server.seen == [
         ({"stable": 1, "canary": 2}, {1, 2, 3, 4}),
         ({"stable": 4, "canary": 2}, {1, 2, 4}),
         ({"stable": 4, "canary": 2}, {1, 2, 4}),
     ]
-    promote(model, 4, "canary", server=client)
+    promote(model, 4, "canary", servers=clients)
     assert server.seen[-1] == ({"stable": 4, "canary": 4}, {1, 4})
-    rollback(model, client)
+    rollback(model, clients)
     assert server.seen[-1] == ({"stable": 1, "canary": 1}, {1})
     assert (listed(model), labels(model)) == ((1,), {"stable": 1, "canary": 1})
 
 
 def test_a_version_that_the_server_cannot_load_leaves_everything_as_it_was(model, serving):
-    server, client = serving
+    server, clients = serving
     (model / "9").mkdir()
     before = (listed(model), labels(model))
     with pytest.raises(InvalidInputError, match="cannot load version 9: Op type not registered"):
-        promote(model, 9, server=client)
+        promote(model, 9, servers=clients)
     assert (listed(model), labels(model)) == before
     assert server.aspired == set(before[0])
     assert server.labels == before[1]
 
 
+def test_a_label_waits_for_the_last_of_several_servers(model, serving):
+    server, clients = serving
+    (model / "4").mkdir()
+    broken = FakeModelServer(broken=(4,))
+    broken.start(model / "models.config")
+    with running(broken) as address, connected([address], "retriever", timeout=10) as others:
+        with pytest.raises(InvalidInputError, match=f"{address}: the server cannot load version 4"):
+            promote(model, 4, servers=[*clients, *others])
+        assert server.labels == broken.labels == {"stable": 1, "canary": 2}
+        broken.broken.clear()
+        promote(model, 4, servers=[*clients, *others])
+    assert server.labels == broken.labels == {"stable": 4, "canary": 2}
+
+
 def test_a_version_that_takes_too_long_leaves_everything_as_it_was(model, serving, monkeypatch):
-    server, client = serving
+    server, clients = serving
     (model / "4").mkdir()
     monkeypatch.setattr(server, "load", lambda: None)
-    monkeypatch.setattr(client, "_timeout", 0.3)
+    monkeypatch.setattr(clients[0], "_timeout", 0.3)
     with pytest.raises(InvalidInputError, match=r"not loaded version 4 within 0\.3 seconds"):
-        promote(model, 4, server=client)
+        promote(model, 4, servers=clients)
     assert labels(model) == {"stable": 1, "canary": 2}
 
 
 def test_a_server_that_refuses_or_is_not_there_leaves_everything_as_it_was(model, serving):
-    server, client = serving
+    server, clients = serving
     server.labels = {"stable": 3}  # Not what the file says.
     server.loaded = {3}
     with pytest.raises(InvalidInputError, match="the server refused the configuration: Request"):
-        promote(model, 2, server=client)
+        promote(model, 2, servers=clients)
     server.labels = {}
     with (
-        connected("localhost:1", "retriever", timeout=1) as nobody,
-        pytest.raises(InvalidInputError, match="the server refused: UNAVAILABLE"),
+        connected(["localhost:1"], "retriever", timeout=1) as nobody,
+        pytest.raises(InvalidInputError, match="localhost:1: the server refused: UNAVAILABLE"),
     ):
-        promote(model, 2, server=nobody)
+        promote(model, 2, servers=nobody)
     assert labels(model) == {"stable": 1, "canary": 2}
 
 

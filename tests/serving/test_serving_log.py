@@ -20,8 +20,9 @@ from fairness_losses.errors import InvalidInputError
 from serving import whole_files
 from serving.log import writer
 from serving.log.config import LogConfig
+from serving.log.counts import LogCounts
 from serving.log.lists import SCHEMA
-from serving.log.writer import ListLog, LogCounts
+from serving.log.writer import ListLog
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -125,6 +126,7 @@ def test_an_answer_of_vectors_is_not_logged(tmp_path):
         {"candidate_ids": np.array([[b"\xff", b"x", b"y"]], object)},
         {"scores": np.zeros((1, 2), np.float32)},
         {"policy": np.array([b"one", b"too many"], object)},
+        {"seconds": float("nan")},
     ],
 )
 def test_a_malformed_answer_fails_alone_and_its_values_are_not_printed(changed, tmp_path, caplog):
@@ -214,6 +216,17 @@ def test_a_full_disk_is_reported_once_and_nothing_accepted_is_lost(tmp_path, no_
     assert log.flush(10)
     assert caplog.records[-1].message == "the serving log can be written again."
     assert log.close() == LogCounts(accepted=1, written=1, failed=0, dropped=0)
+
+
+def test_lists_that_no_file_can_hold_fail_and_the_next_are_written(tmp_path, monkeypatch, caplog):
+    log = ListLog(settings(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "write_table", lambda table, path: 1 / 0)
+        log.append(answer(["u1"]))
+        assert log.flush(10)
+    log.append(answer(["u2"]))
+    assert log.close() == LogCounts(accepted=2, written=1, failed=1, dropped=0)
+    assert "1 lists could not be written" in caplog.text
 
 
 def test_a_log_that_is_closed_while_the_disk_is_full_says_what_it_lost(tmp_path, no_space, caplog):
