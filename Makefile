@@ -58,6 +58,8 @@ bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder o
 	$(BIN)/python -m benchmarks.audit_lists
 	$(BIN)/python -m benchmarks.serving_log
 	$(BIN)/python -m benchmarks.statistics
+	$(INSTALL) -e '.[benchmarks]'
+	$(BIN)/python -m benchmarks.index_search
 	$(BIN)/python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png
 	$(BIN)/python -m benchmarks.movielens --data $(DATA)
 	$(if $(wildcard $(PROTOCOL)),$(BIN)/python -m benchmarks.movielens_protocol \

@@ -33,6 +33,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from benchmarks.timing import in_turns, print_rates
+from benchmarks.vectors import clustered, repeated
 from serving.config import ServingConfig
 from serving.export import write_version
 from serving.index import build_index
@@ -62,9 +63,10 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if arguments.vectors:
-        vectors, queries = _trained(arguments.vectors, arguments.queries, arguments.items)
+        sizes = arguments.items, NUM_TRIED + NUM_TIMED
+        vectors, queries = repeated(arguments.vectors, arguments.queries, *sizes)
     else:
-        vectors, queries = _clustered(arguments.items, arguments.dim)
+        vectors, queries = clustered(arguments.items, NUM_TRIED + NUM_TIMED, arguments.dim)
     print(f"{len(vectors):,} vectors of dimension {vectors.shape[1]}, lists of {K}\n")
     with tempfile.TemporaryDirectory() as folder:
         _compare(vectors, queries, arguments.recall, pathlib.Path(folder))
@@ -87,7 +89,7 @@ def _compare(vectors: np.ndarray, queries: np.ndarray, target: float, folder: pa
     searches: dict[str, Single] = {"ScaNN, as tuned": lambda query: raw.search(query)[0]}
     builds = {"ScaNN, as tuned": raw_seconds}
     for name, build in (("hnswlib", _hnswlib), ("faiss IVFFlat", _faiss)):
-        (search, said), seconds = _timed_build(lambda b=build: b(vectors))  # type: ignore[misc]
+        (search, said), seconds = _timed_build(lambda b=build: b(vectors))
         name = f"{name} ({_reach(search, said, tried, exact_tried, target)})"
         searches[name], builds[name] = search, seconds
     _print_single(searches, builds, timed, exact)
@@ -168,7 +170,7 @@ def _print_single(
             milliseconds.append((time.perf_counter() - start) * 1000)
         medians[name].append(float(np.median(milliseconds)))
 
-    in_turns({name: lambda n=name: ask(n) for name in searches}, ROUNDS)  # type: ignore[misc]
+    in_turns({name: lambda n=name: ask(n) for name in searches}, ROUNDS)
     own = next(iter(searches))
     print("| | recall | p50, ms | ScaNN’s p50 to it | build, s | ScaNN’s build to it |")
     print("|---|---|---|---|---|---|")
@@ -196,7 +198,7 @@ def _print_layer(
         ).index(tf.constant(vectors))
         found = layer(tf.constant(queries))[1].numpy()
         theirs = np.mean([np.isin(e, f).mean() for e, f in zip(exact, found, strict=True)])
-        ours = _recall(lambda query, r=reorder: raw.search(query, K, r)[0], queries, exact)  # type: ignore[misc]
+        ours = _recall(lambda query, r=reorder: raw.search(query, K, r)[0], queries, exact)
         print(f"| {reorder} | {ours:.4f} | {theirs:.4f} | {ours - theirs:+.4f} |")
 
 
@@ -257,36 +259,6 @@ def _exported(vectors: np.ndarray, folder: pathlib.Path, warmup: np.ndarray) -> 
 def _exact_lists(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
     search, nothing = ExactSearch(vectors), tf.zeros([1, 0], tf.int32)
     return np.concatenate([search(query[None], K, nothing)[0] for query in queries])
-
-
-def _clustered(num_items: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors around a centre per 500 items, and queries around the same centres."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((max(num_items // 500, 2), dim), np.float32)
-
-    def draw(number: int) -> np.ndarray:
-        points = centres[rng.integers(0, len(centres), number)]
-        points += rng.standard_normal(points.shape, np.float32)
-        return points / np.linalg.norm(points, axis=1, keepdims=True)
-
-    return draw(num_items), draw(NUM_TRIED + NUM_TIMED)
-
-
-def _trained(
-    vectors_path: pathlib.Path, queries_path: pathlib.Path, num_items: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A model's vectors, repeated with noise, and its queries, likewise if they are few."""
-    rng = np.random.default_rng(0)
-
-    def repeat(path: pathlib.Path, number: int) -> np.ndarray:
-        given = np.load(path).astype(np.float32)
-        repeated = np.resize(given, (number, given.shape[1]))
-        noise = rng.standard_normal(repeated.shape, np.float32)
-        noise[: len(given)] = 0  # The first copy of each is as it is.
-        return repeated + 0.1 * given.std(axis=0) * noise
-
-    queries = repeat(queries_path, NUM_TRIED + NUM_TIMED)
-    return repeat(vectors_path, num_items), rng.permutation(queries)
 
 
 if __name__ == "__main__":

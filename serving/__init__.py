@@ -2,7 +2,9 @@
 
 | module | what for |
 |---|---|
-| `serving.index` | `build_index(...)`: exact or ScaNN, with recall overall and per item group |
+| `serving.index` | `build_index(...)`: exact or ScaNN, built or refreshed, in one piece or shards |
+| `serving.tuning` | the cheapest settings that reach a recall, overall and per item group |
+| `serving.index_audit` | what the index costs each group beside exact search |
 | `serving.retriever` | `Retriever`: query tower, search and names in one graph |
 | `serving.export` | `export(...)`: versioned SavedModel, warm-up requests, server configs |
 | `serving.retrieve` | `retrieve_lists(...)`: lists for many users as an Arrow table |

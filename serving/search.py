@@ -101,6 +101,8 @@ class LeafSearch(tf.Module):
             lambda: self.fetch(queries, wanted, reorder, self.leaves),
             lambda: (rows, scores),
         )
+        if excluded.shape[1] == 0:  # Masking would cost as much as a third of the search.
+            return rows, scores
         scores, order = tf.math.top_k(tf.where(_is_in(rows, excluded), -float("inf"), scores), k)
         return without_hidden(tf.gather(rows, order, batch_dims=1), scores), scores
 
