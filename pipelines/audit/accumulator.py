@@ -24,7 +24,8 @@ class Accumulator:
         lists: int64 `[num_cells]`.
         sums: float64 `[num_cells, num_sums]`.
         resampled: float64 `[num_cells, samples, num_sums]`.
-        seen: bool `[2, num_users]`: which known users have a list, which of them with a positive.
+        seen: bool `[3, num_users]`: which known users have a list, one with a positive, and one
+            whose NDKL is defined.
         strangers: The same of other users, whose hashes are kept: uint64, distinct, ascending.
         served: Policy and model version of every kind of list.
     """
@@ -33,7 +34,7 @@ class Accumulator:
     sums: np.ndarray
     resampled: np.ndarray
     seen: np.ndarray
-    strangers: tuple[np.ndarray, np.ndarray]
+    strangers: tuple[np.ndarray, ...]
     served: frozenset[tuple[str | int | None, str | int | None]]
 
     @classmethod
@@ -43,8 +44,8 @@ class Accumulator:
             lists=np.zeros(index.num_cells, np.int64),
             sums=np.zeros((index.num_cells, num_sums)),
             resampled=np.zeros((index.num_cells, samples, num_sums)),
-            seen=np.zeros((2, len(index.users)), bool),
-            strangers=(np.zeros(0, np.uint64), np.zeros(0, np.uint64)),
+            seen=np.zeros((3, len(index.users)), bool),
+            strangers=(np.zeros(0, np.uint64),) * 3,
             served=frozenset(),
         )
 
@@ -61,7 +62,7 @@ class Accumulator:
         self,
         users: np.ndarray,
         sums: np.ndarray,
-        has_positive: np.ndarray,
+        has: np.ndarray,
         index: CellIndex,
         seed: int,
     ) -> None:
@@ -70,15 +71,16 @@ class Accumulator:
         Args:
             users: uint64 `[num_lists]`, hash of each list's user.
             sums: float64 `[num_lists, num_sums]`.
-            has_positive: bool `[num_lists]`, whether anything is relevant to the user.
+            has: bool `[2, num_lists]`, see `Layout.has`.
             index: The cells of the users.
             seed: Of the resamples.
         """
         place = index.look_up(users)
         known = place < len(index.users)
-        self.seen[0, place[known]] = True
-        self.seen[1, place[known & has_positive]] = True
-        self._meet(users[~known], users[~known & has_positive])
+        counts = np.vstack([np.ones(len(users), bool), has])
+        for row, lists in enumerate(counts):
+            self.seen[row, place[known & lists]] = True
+        self._meet(*(users[~known & lists] for lists in counts))
         combination = index.combinations[place]
         order = np.argsort(combination, kind="stable")
         users, sums = users[order], sums[order]
@@ -97,14 +99,20 @@ class Accumulator:
             total += poisson_counts(users[block], len(total), seed).T @ sums[block]
         return total
 
-    def _meet(self, users: np.ndarray, with_positives: np.ndarray) -> None:
-        had, had_with = self.strangers
-        self.strangers = np.union1d(had, users), np.union1d(had_with, with_positives)
+    def _meet(self, *users: np.ndarray) -> None:
+        self.strangers = tuple(map(np.union1d, self.strangers, users))
 
     def users(self, index: CellIndex) -> np.ndarray:
-        """Returns distinct users, and those of them with a positive, int64 `[2, num_cells]`."""
+        """Returns distinct users, and those of them with a positive and with an NDKL.
+
+        Args:
+            index: The cells of the users.
+
+        Returns:
+            int64 `[3, num_cells]`.
+        """
         known, stranger = index.combinations[:-1], index.combinations[-1]
-        counts = np.zeros((2, index.num_cells), np.int64)
+        counts = np.zeros((len(self.seen), index.num_cells), np.int64)
         for row, strangers in enumerate(self.strangers):
             of_combination = np.bincount(known[self.seen[row]], minlength=len(index.cells))
             of_combination[stranger] += len(strangers)

@@ -31,6 +31,7 @@ class CellSums:
     Attributes:
         users: Distinct users.
         users_with_positives: Those of them who have a relevant item.
+        users_with_ndkl: Those of them with a list whose NDKL is defined.
         lists: Lists.
         sums: float64 `[num_sums]`, over the lists.
         resampled: float64 `[samples, num_sums]`, the same of every resample of the users.
@@ -38,6 +39,7 @@ class CellSums:
 
     users: int
     users_with_positives: int
+    users_with_ndkl: int
     lists: int
     sums: np.ndarray
     resampled: np.ndarray
@@ -49,9 +51,9 @@ def audit(measurement: Measurement, config: RunConfig) -> dict[str, Any]:
 
     def sums_of(who: np.ndarray) -> CellSums:
         per_user = measurement.sums[who]
-        positives = int(layout.split(per_user.sum(axis=0))[1][0])
+        positive, ndkl = layout.has(per_user).sum(axis=1).tolist()
         resampled = resampled_sums(per_user, config.audit.bootstrap_samples, config.seed)
-        return CellSums(len(who), positives, len(who), per_user.sum(axis=0), resampled)
+        return CellSums(len(who), positive, ndkl, len(who), per_user.sum(axis=0), resampled)
 
     cells = _by_cell(measurement.cells, sums_of)
     return audit_of_cells(measurement.run, layout, cells["overall"], cells["slices"], config)
@@ -82,7 +84,7 @@ def audit_of_cells(
         `across_groups`: `min_skew` and `max_skew` of all candidates, `awrf` of all exposure, the
         mean `diversity` and `ndkl` of the lists. A cell of fewer than `audit.min_users` users is
         `{"suppressed": true}`; if only the users with a positive are so few, its quality and their
-        number are None.
+        number are None; if those with an item of a group with a target, its NDKL.
     """
     groups = layout.groups
     return {
@@ -153,6 +155,8 @@ def _audit_cell(layout: Layout, cell: CellSums, config: RunConfig) -> dict[str, 
     observed, drawn = layout.statistics(cell.sums), layout.statistics(cell.resampled)
     if few_positives:
         counts |= {path: 0 for path in counts if path[0] == "quality"}
+    if cell.users_with_ndkl < config.audit.min_users:
+        counts["across_groups", "ndkl"] = 0
     return {
         "users": cell.users,
         "lists": cell.lists,

@@ -147,6 +147,18 @@ class Layout:
         """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
         return np.split(sums, np.cumsum(self._lengths), axis=-1)
 
+    def has(self, sums: np.ndarray) -> np.ndarray:
+        """Returns whether there is a positive, and an NDKL, bool `[2, num_lists]`.
+
+        Quality rests on the former alone, and NDKL on the latter; what rests on few users is not
+        shown.
+
+        Args:
+            sums: float64 `[num_lists, num_sums]`.
+        """
+        _, positives, _, defined, *_ = self.split(sums)
+        return np.stack([positives[:, 0], defined[:, _LIST_METRICS.index("ndkl")]]) > 0
+
     def statistics(self, sums: np.ndarray) -> Statistics:
         """Returns every figure of a cell from the sums over its lists, `[..., num_sums]`."""
         quality, positives, of_lists, defined, exposure, slots = self.split(sums)

@@ -116,13 +116,11 @@ class Meter:
             return total
         users = id_hashes(lists[USER_ID].combine_chunks(), self.seed)
         sums = np.empty((len(rows), self.layout.num_sums))
-        has_positive = np.empty(len(rows), bool)
         for start in range(0, len(rows), _LISTS_PER_BLOCK):
             block = slice(start, start + _LISTS_PER_BLOCK)
             hits, num_relevant = self.relevance.look_up(users[block], rows[block])
             sums[block] = self.layout.measure(rows[block], hits, num_relevant)
-            has_positive[block] = num_relevant > 0
-        total.add(users, sums, has_positive, self.index, self.seed)
+        total.add(users, sums, self.layout.has(sums), self.index, self.seed)
         total.served = _served(lists)
         return total
 
@@ -136,11 +134,10 @@ class Meter:
             config: The run configuration.
             run: What the lists are, copied into the report.
         """
-        users, with_positives = total.users(self.index)
         cells = [
-            CellSums(int(n), int(positive), int(lists), sums, resampled)
-            for n, positive, lists, sums, resampled in zip(
-                users, with_positives, total.lists, total.sums, total.resampled, strict=True
+            CellSums(int(n), int(positive), int(ndkl), int(lists), sums, resampled)
+            for (n, positive, ndkl), lists, sums, resampled in zip(
+                total.users(self.index).T, total.lists, total.sums, total.resampled, strict=True
             )
         ]
         slices: dict[str, dict[str, CellSums]] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import pathlib
 import threading
 import time
@@ -35,6 +36,10 @@ from pipelines.readers.chunks import Chunk, open_file, readable
 
 _Event = beam_runner_api_pb2.TestStreamPayload.Event
 _TAG = "None"  # Of the main output, as the service spells it.
+_LOG = logging.getLogger(__name__)
+
+LISTINGS = 12
+"""So often in a row a folder may fail to be listed, as one on a network does for a while."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +91,7 @@ class FolderStream:
         self._seed, self._max_delay = seed, max_delay
         self._poll, self._stop, self._idle = poll, stop, idle
         self._pseudonyms = pseudonyms
+        self._error: Exception | None = None
         self._coder = PickleCoder()
         self._controller = TestStreamServiceController(self)
 
@@ -94,15 +100,32 @@ class FolderStream:
         self._controller.start()
         return TestStream(coder=self._coder, endpoint=self._controller.endpoint)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stops the service and raises what ended the stream, if that was an error."""
         self._controller.stop()
+        if kind is None and self._error is not None:
+            raise self._error
 
     def read_multiple(self, _: Any) -> Iterator[Any]:
         """Yields events until the stream ends; called by the service."""
+        try:
+            yield from self._events()
+        except Exception as error:
+            # For the runner a service that fails is a stream that ends.
+            self._error = error
+
+    def _events(self) -> Iterator[Any]:
         known: dict[str, int] = {}
-        watermark, waited = float("-inf"), 0.0
+        watermark, waited, failed = float("-inf"), 0.0, 0
         while not self._stop.is_set() and (self._idle is None or waited < self._idle):
-            new = [path for path in self._files() if path not in known]
+            try:
+                files, failed = self._files(), 0
+            except Exception as error:  # Beam wraps whatever the file system raises.
+                files, failed = [], failed + 1
+                if failed == LISTINGS:
+                    raise
+                _LOG.warning("%s cannot be listed, trying again: %s", self._pattern, error)
+            new = [path for path in files if path not in known]
             latest = float("-inf")
             for path in new:
                 number = known.setdefault(path, len(known))

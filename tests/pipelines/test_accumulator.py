@@ -30,7 +30,8 @@ NAMES = [f"{name}={value}" for name, value in INDEX.names]
 def sums_of(users: list[str], values: np.ndarray, positive: list[bool]) -> Accumulator:
     total = Accumulator.empty(INDEX, values.shape[1], SAMPLES)
     hashes = id_hashes(pa.array(users, pa.string()), SEED)
-    total.add(hashes, values, np.array(positive, bool), INDEX, SEED)
+    has = np.array([positive, np.logical_not(positive)], bool)
+    total.add(hashes, values, has, INDEX, SEED)
     return total
 
 
@@ -57,13 +58,15 @@ def test_lists_are_counted_in_every_cell_of_their_user():
 def test_users_are_counted_once_however_many_lists_they_have():
     users = ["u0", "u0", "u1", "stranger", "stranger", "other"]
     total = sums_of(users, np.ones((6, 1)), [True, True, False, True, True, False])
-    people, with_positives = total.users(INDEX)
+    people, with_positives, with_ndkl = total.users(INDEX)
     cells = ["all", *NAMES]
     assert dict(zip(cells, people.tolist(), strict=True))["all"] == 4
     assert dict(zip(cells, people.tolist(), strict=True))["g=F"] == 2
     assert dict(zip(cells, people.tolist(), strict=True))["g=unknown"] == 2
     assert dict(zip(cells, with_positives.tolist(), strict=True))["g=unknown"] == 1
     assert dict(zip(cells, with_positives.tolist(), strict=True))["all"] == 2
+    assert dict(zip(cells, with_ndkl.tolist(), strict=True))["g=unknown"] == 1
+    assert dict(zip(cells, with_ndkl.tolist(), strict=True))["all"] == 2
 
 
 def test_all_lists_of_a_user_are_drawn_together():

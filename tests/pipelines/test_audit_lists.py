@@ -152,6 +152,25 @@ def test_many_lists_of_few_users_are_suppressed_all_the_same(tmp_path):
     assert report["overall"] == {"suppressed": True}
 
 
+def test_ndkl_of_many_lists_of_few_users_is_withheld(tmp_path):
+    """One user's 25 lists hold an item of a group, those of 19 others none: one person's NDKL."""
+    users, ids = ["u0"] * 25 + [f"u{i}" for i in range(1, 20)], [f"l{i}" for i in range(44)]
+    items = [["a"]] * 25 + [["x"]] * 19
+    served = {name: value * 44 for name, value in SERVED.items()}
+    lists = pa.table({"user_id": users, "list_id": ids, "candidate_ids": items, **served})
+    tables = {
+        "catalogue": pa.table({"item_id": ["a", "b", "x"], "group": ["f", "m", "unknown"]}),
+        "users": pa.table({"user_id": users[24:], "slice.gender": ["F"] * 20}),
+    }
+    raw = {"audit": {"ks": [1], "bootstrap_samples": 100, "min_users": 20}}
+    config = fake_audit.config(**raw, slices=[{"column": "gender"}])
+    _, report = audited(tmp_path, tables, [lists], config, positives=False)
+    for cell in (report["overall"], report["slices"]["gender"]["F"]):
+        assert (cell["users"], cell["lists"]) == (20, 44)
+        assert cell["across_groups"]["ndkl"] is None
+        assert cell["across_groups"]["diversity"]["count"] == 44
+
+
 def test_positives_whose_ids_are_numbers_are_found(tmp_path):
     """The user 5 chose the item 0, which stands second: strings in the list, numbers here."""
     catalogue = pa.table({"item_id": ["0", "1"], "group": ["male", "female"]})

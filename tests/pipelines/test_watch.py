@@ -13,7 +13,7 @@ from pipelines.audit.list_files import ListFiles
 from pipelines.audit.read_lists import DEAD
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes
-from pipelines.monitoring.folder import Arrival
+from pipelines.monitoring.folder import LISTINGS, Arrival, FolderStream
 from pipelines.monitoring.watch import ReadArrival, watch
 
 DEADLINE = 60.0
@@ -202,6 +202,37 @@ def test_lists_of_a_file_that_was_moved_away_are_dead_letters(watched):
     (found,) = ReadArrival(config()).process(Arrival(files, files.chunks[0], 0.0))
     assert found.tag == DEAD
     assert from_bytes(found.value)["__row"].to_pylist() == [1, 2, 3]
+
+
+def failing(monkeypatch, name: str, times: int) -> list[OSError]:
+    """Makes a method of the folder fail so often; returns the errors that it will still raise."""
+    works, left = getattr(FolderStream, name), [OSError(f"no route, {n}") for n in range(times)]
+
+    def method(self, *arguments):
+        if left:
+            raise left.pop()
+        return works(self, *arguments)
+
+    monkeypatch.setattr(FolderStream, name, method)
+    return left
+
+
+def test_a_folder_that_cannot_be_listed_for_a_while_is_listed_again(watched, monkeypatch):
+    left = failing(monkeypatch, "_files", LISTINGS - 1)
+    watched.until(lambda: not left)
+    watched.arrive("1", ("l1", "u1", 5, "ab"))
+    watched.until(lambda: watched.lines("files.jsonl"))
+    assert watched.end() == {"read": 1, "audited": 1, "dead": 0}
+
+
+@pytest.mark.parametrize(("name", "times"), [("_files", LISTINGS), ("_arrivals", 1)])
+def test_an_error_of_the_folder_ends_the_watch_as_one(watched, monkeypatch, name, times):
+    """The runner takes it for the end of the stream; the watch should not."""
+    failing(monkeypatch, name, times)
+    watched.arrive("1", ("l1", "u1", 5, "ab"))
+    watched.thread.join(DEADLINE)
+    assert "no route, 0" in str(watched.error)
+    assert watched.counts is None
 
 
 def _exists(watched) -> bool:
