@@ -63,7 +63,9 @@ def main() -> None:
                 totals.append((name, index, lists))
                 if name == "steered":
                     along += stream.along(index, lists)
-    print(f"\n{len(stream.users)} users, {AT_ONCE} at a time; ratios of {', '.join(stream.named)}\n")
+    print(
+        f"\n{len(stream.users)} users, {AT_ONCE} at a time; ratios of {', '.join(stream.named)}\n"
+    )
     print("| steered | since the start | last 2,000 lists |\n|---|---|---|")
     print("\n".join(along))
     print("\n| policy | index | NDCG@100 | exposure ratios |\n|---|---|---|---|")
