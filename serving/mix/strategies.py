@@ -50,7 +50,7 @@ def choose_strategy(
     for strategy in tried:
         used = buckets if strategy == "bucketized" else {}
         if strategy == "hybrid":
-            short = _short_groups(search, targets, queries, policy.over_fetch * k, exact)
+            short = short_groups(search, targets, queries, policy.over_fetch * k, exact)
             used = {g: b for g, b in buckets.items() if int(g) in short}
         plan = {"strategy": strategy, "buckets": used}
         mix = assemble(policy, targets, search, catalogue, k, plan, index_dir)
@@ -76,10 +76,18 @@ def _cheapest(plans: dict[str, dict[str, Any]], policy: PolicyConfig) -> str:
     return max(plans, key=least)
 
 
-def _short_groups(
+def short_groups(
     search: Search, targets: Targets, queries: np.ndarray, first: int, exact: np.ndarray
 ) -> set[int]:
-    """Groups of which the first candidates of some query are fewer than its exact list holds."""
+    """Groups of which the first candidates of some query are fewer than its exact list holds.
+
+    Args:
+        search: Over the catalogue.
+        targets: Of its groups.
+        queries: float32 `[num_queries, dim]`.
+        first: Candidates that are fetched.
+        exact: Rows of the exact lists, int `[num_queries, k]`.
+    """
     num_items, num_groups = len(targets.codes), len(targets.labels)
     short: set[int] = set()
     for start in range(0, len(queries), _BATCH):
