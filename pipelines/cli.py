@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,7 @@ from pipelines.config_file import load_config
 from pipelines.run import Run
 
 if TYPE_CHECKING:
+    from serving.log.config import LogConfig
     from serving.versions import Versions
 
 EXIT_PROBLEMS = 4
@@ -346,6 +348,15 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option("--drain-seconds", help="For requests to finish at the end.", min=0)
     ] = 30.0,
+    log: Annotated[
+        pathlib.Path | None, typer.Option("--log", help="Folder to log served lists to.")
+    ] = None,
+    salts: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--salts", help="Folder of the salts that users' ids are hashed with; with `--log`."
+        ),
+    ] = None,
 ) -> None:
     """Serves exported models over the API of TensorFlow Serving, gRPC and REST.
 
@@ -356,11 +367,13 @@ def serve(
     from serving.server.command import run_server
     from serving.server.files import find_files
 
+    log_config = _log_config(log, salts)
     files = find_files(models, batching, monitoring, mount, with_batching=not no_batching)
     try:
         run_server(
             files,
             announce=lambda text: console.print(text, soft_wrap=True),
+            log_config=log_config,
             host=host,
             grpc_port=grpc_port,
             rest_port=rest_port,
@@ -372,6 +385,17 @@ def serve(
             f"`fairtowers serve` needs {error.name}. Install it with `pip install "
             "'fairtowers[serve]'`."
         ) from error
+
+
+def _log_config(log: pathlib.Path | None, salts: pathlib.Path | None) -> LogConfig:
+    from serving.log.config import LogConfig
+
+    try:
+        folders = {"directory": log, "salts": salts}
+        return LogConfig.model_validate({n: str(f) for n, f in folders.items() if f})
+    except ValidationError as error:
+        reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+        raise InvalidInputError(f"`--log` and `--salts`: {reasons}") from error
 
 
 @app.command()

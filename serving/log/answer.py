@@ -46,3 +46,6 @@ class AnswerLog(Protocol):
         Returns:
             Whether the log has accepted it. One that has not is counted as dropped.
         """
+
+    def close(self) -> object:
+        """Writes what it has accepted, and ends."""

@@ -173,7 +173,10 @@ def serve(
     Raises:
         InvalidInputError: The configuration cannot be served.
     """
-    if not asyncio.run(_serve(ModelServer(files, config, log), announce)):
+    is_done = asyncio.run(_serve(ModelServer(files, config, log), announce))
+    if log is not None:
+        log.close()
+    if not is_done:
         _LOG.error("Requests were still under way after %g seconds.", config.drain_seconds)
         # Threads that compute would keep the process alive.
         os._exit(1)

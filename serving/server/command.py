@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from serving.log.answer import AnswerLog
+from serving.log.config import LogConfig
 from serving.server.config import ServerConfig
 from serving.server.files import Files
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def run_server(
-    files: Files, announce: Callable[[str], None], log: AnswerLog | None = None, **settings: Any
+    files: Files, announce: Callable[[str], None], log_config: LogConfig, **settings: Any
 ) -> None:
     """Serves until it is told to stop.
 
     Args:
         files: What to serve.
         announce: Is told where the server listens, once it does.
-        log: Is told every list.
+        log_config: Where lists are logged.
         **settings: Of `ServerConfig`.
 
     Raises:
@@ -34,9 +34,11 @@ def run_server(
     logging.getLogger("serving").setLevel(logging.INFO)
     # Random bytes on the port are no news.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from serving.log.writer import ListLog
     from serving.server.app import serve
 
     config = ServerConfig(**settings)
+    log = ListLog(log_config) if log_config.directory else None
 
     def tell(server: ModelServer) -> None:
         announce(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_files, model_config, models_config, predict_request, run_server
+from small_server import make_files, model_config, models_config, predict_request, run_server
 
 
 class Log:

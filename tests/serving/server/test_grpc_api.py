@@ -7,8 +7,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import predict_request
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from small_server import predict_request
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,

@@ -6,7 +6,8 @@ import threading
 import grpc
 import numpy as np
 import pytest
-from conftest import (
+from google.protobuf import text_format
+from small_server import (
     make_files,
     model_config,
     models_config,
@@ -14,7 +15,6 @@ from conftest import (
     run_server,
     save_plain,
 )
-from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from fairness_losses.errors import InvalidInputError

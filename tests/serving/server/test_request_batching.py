@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import predict_request
+from small_server import predict_request
 
 from serving.server.batching import BatchingRunner, Call
 from serving.server.errors import Code, StatusError

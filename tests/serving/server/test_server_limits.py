@@ -14,8 +14,8 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from conftest import make_files, model_config, models_config, predict_request, run_server
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from small_server import make_files, model_config, models_config, predict_request, run_server
 
 from serving.server.loader import LoadedVersion
 
