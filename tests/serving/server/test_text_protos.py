@@ -3,6 +3,7 @@
 import pytest
 
 from fairness_losses.errors import InvalidInputError
+from serving.models_config import Served, write_models_config
 from serving.server.files import find_files
 from serving.server.text_protos import Batching, read_batching, read_metrics_path
 from serving.server_configs import write_server_configs
@@ -63,7 +64,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_the_files_of_an_export_are_understood(tmp_path):
     model = tmp_path / "retriever"
     model.mkdir()
-    write_server_configs(model, 3)
+    write_server_configs(model)
     read = read_batching(model / "batching.config")
     assert (read.max_batch_size, read.num_batch_threads) == (256, 4)
     assert read_metrics_path(model / "monitoring.config") == "/monitoring/prometheus/metrics"
@@ -74,7 +75,8 @@ def test_a_folder_stands_for_the_files_in_it(tmp_path):
     model.mkdir()
     with pytest.raises(InvalidInputError, match=r"should be a `models.config` or a folder"):
         find_files(model)
-    write_server_configs(model, 3)
+    write_server_configs(model)
+    write_models_config(model, Served((3,), {}))
     of_folder = find_files(model)
     assert of_folder.batching == model / "batching.config"
     assert of_folder.monitoring == model / "monitoring.config"
