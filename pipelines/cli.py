@@ -274,7 +274,7 @@ def promote(
 
     With `--server`, the servers load the version, and the label moves when all have. Without, it is
     written into `models.config` for servers that poll it; a version that is not listed there yet is
-    listed first, and the command is run again when the servers have loaded it.
+    listed first, and the command has to be run again when the servers have loaded it.
     """
     from serving import promotion
     from serving.model_server import connected

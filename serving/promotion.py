@@ -27,8 +27,8 @@ def promote(
 
     With servers, it makes them load the version, waits until all have, moves the label and lets
     them unload what nobody needs. Without, it writes `models.config` for servers that poll it, and
-    moves a label in use only to a version that has been in the file for long enough; a version that
-    is not in it yet is put there.
+    moves a label in use only to a version that has been in the file for long enough; one that is
+    not in it yet is put there, and has to be promoted again.
 
     Args:
         folder: Of the model.
@@ -39,7 +39,7 @@ def promote(
         poll_seconds: How often servers that poll look at the file.
 
     Returns:
-        The versions as they are then: without the label moved, if the version has only been listed.
+        The versions as they are then.
 
     Raises:
         InvalidInputError: There is no such version, it fails its check, the server cannot load it,
@@ -61,12 +61,15 @@ def promote(
         if waits and version in versions.served.versions:
             _check_loaded(versions, version, poll_seconds)
         _check(folder / str(version))
+        if waits and version not in versions.served.versions:
+            versions.listing((version, *labels.values())).save()
+            raise InvalidInputError(
+                f"version {version} was not in `models.config`. It is now, and the label can move "
+                f"when the servers have loaded it: run the command again in {2 * poll_seconds:g} "
+                "seconds, or give `--server`."
+            )
         stable = (*versions.stable, version) if label == STABLE else versions.stable
         moved = versions.with_labels({**labels, label: version}, stable)
-        if waits and version not in versions.served.versions:
-            listed = versions.listing((version, *labels.values()))
-            listed.save()
-            return listed
         return _move(versions, moved, version, servers)
 
 

@@ -67,7 +67,8 @@ class Versions:
         current = served.labels.get(STABLE)
         # `models.config` is what counts: a process may have been killed between the two files.
         if current in history:
-            del history[history.index(current) + 1 :]
+            while history[-1] != current:
+                history.pop()
         elif current is not None:
             history.append(current)
         times = {int(version): at for version, at in known.get("listed_at", {}).items()}

@@ -1,5 +1,6 @@
 """Promotion and rollback: one command each, and no moment in which a label leads nowhere."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -73,7 +74,8 @@ def test_a_label_in_use_moves_only_to_what_was_listed_before(model):
     promote(model, label="canary", poll_seconds=0)
     assert (listed(model), labels(model)) == ((1, 2, 3), {"stable": 1, "canary": 3})
     (model / "4").mkdir()  # Copied there, and never listed.
-    promote(model, 4, poll_seconds=0)
+    with pytest.raises(InvalidInputError, match=r"was not in `models\.config`"):
+        promote(model, 4, poll_seconds=0)
     assert (listed(model), labels(model)) == ((1, 3, 4), {"stable": 1, "canary": 3})
     promote(model, 4, poll_seconds=0)
     assert (listed(model), labels(model)) == ((1, 3, 4), {"stable": 4, "canary": 3})
@@ -107,7 +109,9 @@ def test_without_a_number_the_canary_is_promoted_or_else_the_newest(model):
     for version in (1, 2, 3):
         export(model, version)
     assert promote(model, poll_seconds=0).served.labels["stable"] == 2
-    assert promote(model, poll_seconds=0).served == Served((1, 2, 3), {"stable": 2, "canary": 2})
+    with pytest.raises(InvalidInputError, match="version 3 was not in"):  # Any more.
+        promote(model, poll_seconds=0)
+    assert read_models_config(model) == Served((1, 2, 3), {"stable": 2, "canary": 2})
     assert promote(model, poll_seconds=0).served.labels["stable"] == 3
     assert promote(model, poll_seconds=0).served.labels["stable"] == 3
 
@@ -141,6 +145,18 @@ def test_a_broken_version_is_refused(model, checked):
     with pytest.raises(InvalidInputError, match=r"no version 9. Those there are: 1, 2\."):
         promote(model, 9)
     assert labels(model) == {"stable": 1, "canary": 2}
+
+
+def test_an_old_version_can_be_promoted_again_and_rolled_back(model):
+    for version in (1, 2):
+        export(model, version)
+    for version in (2, 1):
+        promote(model, version, poll_seconds=0)
+    assert Versions.load(model).stable == (1, 2, 1)
+    rollback(model)
+    assert labels(model)["stable"] == 2
+    rollback(model)
+    assert labels(model)["stable"] == 1
 
 
 def test_only_one_process_changes_labels_at_a_time(model):
@@ -224,7 +240,8 @@ def test_a_server_that_polls_accepts_every_file_and_answers_for_every_label(
             export(folder, number)
         elif command.startswith("promote"):
             label = "canary" if "canary" in command else "stable"
-            promote(folder, label=label, poll_seconds=0)
+            with contextlib.suppress(InvalidInputError):  # A version that is listed first.
+                promote(folder, label=label, poll_seconds=0)
         elif Versions.load(folder).before is not None:
             rollback(folder)
         server.poll(path)  # Refuses what it would refuse.
