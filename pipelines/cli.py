@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -218,17 +222,26 @@ def watch(
     come late; and a line into `alerts.jsonl` when a group's exposure ratio in a slice leaves its
     band or is back. It ends when it is interrupted, and then reports on the windows that are open.
     """
-    import signal
-    import threading
-
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    counts = _job(config, out, data, False, None).watch(lists, stop, idle, salts)
+    job = _job(config, out, data, False, None)
+    with _interrupted() as stop:
+        counts = job.watch(lists, stop, idle, salts)
     console.print(
         f"{counts['read']:,} lists read, {counts['audited']:,} in windows, {counts['dead']:,} left "
         f"out. Reports and alerts: [bold]{out / 'monitoring'}[/bold]"
     )
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Yields an event that is set, and nothing else happens, when the process is interrupted."""
+    event = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 ModelDir = Annotated[

@@ -20,9 +20,19 @@ StrPath = str | os.PathLike[str]
 """A local path, or the address of a file or folder in another file system: `gs://bucket/folder`."""
 
 
+_options = PipelineOptions([])  # Without a list, they would be those of this process.
+
+
 def use_options(beam_args: Sequence[str]) -> None:
-    """Makes file systems heed Beam's options, such as `--s3_endpoint_url`, before a job starts."""
-    FileSystems.set_options(PipelineOptions(list(beam_args)))
+    """Makes look-ups heed Beam's options, such as `--s3_endpoint_url`, before a job starts."""
+    global _options
+    _options = PipelineOptions(list(beam_args))
+    FileSystems.set_options(_options)
+
+
+def look_up_options() -> PipelineOptions:
+    """Returns the options that look-ups should heed."""
+    return _options
 
 
 def join(folder: StrPath, *names: str) -> str:

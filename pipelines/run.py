@@ -107,9 +107,8 @@ class Run:
         inputs = []
         if config.data.dataset == "files":
             from pipelines.examples.inputs import inputs_fingerprint
-            from pipelines.file_systems import use_options
 
-            use_options(self._beam_args)
+            self._use_beam_args()
             settings.append(inputs_fingerprint(config))
         else:
             self.directory.required("source", "generate")
@@ -144,6 +143,7 @@ class Run:
         if config.validation.serving_path:
             from pipelines.readers.files import file_state, find_files
 
+            self._use_beam_args()
             requests = find_files(config.validation.serving_path, "validation.serving_path")
             settings.append([file_state(file) for file in requests])
 
@@ -275,6 +275,7 @@ class Run:
         config = self.config
         _check_name(name)
         self.directory.required("examples", "examples")
+        self._use_beam_args()
         users = self._path("examples").absolute() / "users.parquet"
         known = Pseudonyms(salts.absolute(), users) if salts else None
         files = ListFiles.find(lists, config.seed, known)
@@ -363,6 +364,12 @@ class Run:
         self._console.print(
             f"{stage:<42} [green]done[/green] in {record.seconds:.1f} s", highlight=False
         )
+
+    def _use_beam_args(self) -> None:
+        """Makes what is looked up before a job starts heed the job's options."""
+        from pipelines.file_systems import use_options
+
+        use_options(self._beam_args)
 
     def _is_current(self, stage: str, settings: object, inputs: Sequence[str]) -> bool:
         return self.directory.is_current(stage, settings, self._fingerprints(inputs))

@@ -13,11 +13,11 @@ import pyarrow as pa
 from apache_beam.io.gcp import bigquery
 from apache_beam.io.gcp.bigquery_tools import BigQueryWrapper, parse_table_reference
 from apache_beam.io.iobase import SourceBundle
-from apache_beam.options.pipeline_options import PipelineOptions
 from apitools.base.py.exceptions import CredentialsError, HttpError
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
+from pipelines.file_systems import look_up_options
 from pipelines.readers.chunks import Block, Chunk, with_origin
 
 _SCHEME = "bigquery://"
@@ -181,7 +181,7 @@ def table_size(path: str) -> int:
 def _look_up(path: str) -> Any:
     """What BigQuery says of a table."""
     table = _reference(path)
-    client = BigQueryWrapper.from_pipeline_options(PipelineOptions())
+    client = BigQueryWrapper.from_pipeline_options(look_up_options())
     return client.get_table(table.projectId, table.datasetId, table.tableId)
 
 

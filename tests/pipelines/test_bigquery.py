@@ -10,6 +10,8 @@ import apache_beam as beam
 import pandas as pd
 import pyarrow as pa
 import pytest
+from apache_beam.internal.gcp import auth
+from apache_beam.options.pipeline_options import GoogleCloudOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from fake_bigquery import FakeBigQuery, running
 from small_log import build, config, pairs, records, rows, write_files
@@ -17,6 +19,7 @@ from small_log import build, config, pairs, records, rows, write_files
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
 from pipelines.examples.inputs import inputs_fingerprint
+from pipelines.file_systems import use_options
 from pipelines.readers import bigquery
 from pipelines.readers.bigquery import Page, ReadPages
 from pipelines.readers.chunks import FILE, ROW
@@ -50,6 +53,21 @@ def _read(path: str, columns: list[str]) -> list[dict[str, Any]]:
     blocks = [block for page in _pages(path, columns) for block in read_chunk(page, columns)]
     found = [row for block in blocks for row in block.table.to_pylist()]
     return sorted(found, key=lambda row: row[ROW])
+
+
+def test_tables_are_looked_up_with_the_options_of_beam(service, monkeypatch):
+    """Not with those of this process, which are its own."""
+    service.tables["shop-eu.web.t"] = pa.table({"id": [1]})
+    connect, asked = auth.get_service_credentials, []
+    record = lambda options: (asked.append(options), connect(options))[1]  # noqa: E731
+    monkeypatch.setattr(auth, "get_service_credentials", record)
+    monkeypatch.setattr("sys.argv", ["fairtowers", "--impersonate_service_account=somebody"])
+    for account in ("reader@shop-eu", None):
+        use_options([f"--impersonate_service_account={account}"] if account else [])
+        find_files("bigquery://shop-eu.web.t", "data.path")
+        accounts = {o.view_as(GoogleCloudOptions).impersonate_service_account for o in asked}
+        assert accounts == {account}
+        asked.clear()
 
 
 def test_rows_keep_their_values_and_are_dealt_out_to_the_streams(service):

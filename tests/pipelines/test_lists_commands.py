@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from apache_beam.options.pipeline_options import S3Options
+from fake_file_system import FakeFileSystem
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.config_file import load_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -83,6 +86,33 @@ def test_a_name_that_is_another_folder_is_refused(run, name):
     assert kept.is_dir()
 
 
+@pytest.mark.parametrize("name", ["audit-lists", "validate"])
+def test_files_are_looked_up_with_the_options_of_beam(run, monkeypatch, name):
+    """They say where a bucket is, and the look-up comes before the pipeline that takes them."""
+    folder, _ = run
+    asked = []
+
+    def connect(_, pipeline_options):
+        asked.append(pipeline_options)
+
+    monkeypatch.setattr(FakeFileSystem, "__init__", connect)
+    users = {"path": "u.csv", "id": "u"}
+    settings = {
+        **SETTINGS,
+        "data": {**SETTINGS["data"], "users": users},
+        "features": {"query": [{"kind": "categorical", "column": "country"}]},
+        "validation": {"serving_path": "fake://nowhere/*.jsonl"},
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(settings))
+    common = ["-c", str(folder / "run.yaml"), "-o", str(folder / "run")]
+    lists = ["--lists", "fake://nowhere/*.parquet"] if name == "audit-lists" else []
+    option = "--beam=--s3_endpoint_url=http://storage.example"
+    error = CliRunner().invoke(cli.app, [name, *common, *lists, option]).exception
+    assert "there is no file fake://nowhere/*" in str(error)
+    endpoints = {each.view_as(S3Options).s3_endpoint_url for each in asked}
+    assert endpoints == {"http://storage.example"}
+
+
 def test_without_examples_the_command_that_makes_them_is_named(run):
     folder, _ = run
     (folder / "run" / "examples" / "stage.json").unlink()
@@ -127,9 +157,23 @@ def test_a_watch_ends_when_it_is_terminated_and_reports_what_is_open(run):
     assert json.loads(report.read_text())["overall"]["users"] == 60
 
 
-def test_a_watch_ends_when_nothing_comes(run):
+def handlers() -> list:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_a_watch_ends_when_nothing_comes(run, monkeypatch):
+    """Interrupts are its own only while it watches, not while it loads and checks."""
     folder, lists = run
     arrive(folder, "1", lists)
+    before, seen = handlers(), []
+
+    def load(*arguments):
+        seen.append(handlers())
+        return load_config(*arguments)
+
+    monkeypatch.setattr(cli, "load_config", load)
     result = CliRunner().invoke(cli.app, command("watch", folder, "--idle", "1"))
     assert result.exit_code == 0, result.output
     assert "60 lists read" in result.output
+    assert seen == [before]
+    assert handlers() == before
