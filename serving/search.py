@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from fairness_losses.errors import InvalidInputError
+from serving.scann_state import as_module, load_state, require_scann
 
 NO_ITEM = -1
 """Row in place of a candidate where a list is shorter than k, and of an id that is unknown."""
@@ -179,24 +179,7 @@ def load_scann_search(
     Raises:
         InvalidInputError: ScaNN cannot be imported here.
     """
-    require_scann()
-    return ScannSearch(tf.saved_model.load(str(folder)), num_items, **settings)
-
-
-def require_scann() -> Any:
-    """Returns ScaNN's TensorFlow ops, registered by the import.
-
-    Raises:
-        InvalidInputError: ScaNN cannot be imported here.
-    """
-    try:
-        from scann.scann_ops.py import scann_ops
-    except (ImportError, OSError, tf.errors.OpError) as error:
-        raise InvalidInputError(
-            f"ScaNN cannot be imported on this platform ({error}). It is published for Linux "
-            "only. Set `serving.index: exact`, which needs TensorFlow alone."
-        ) from error
-    return scann_ops
+    return ScannSearch(as_module(load_state(folder)), num_items, **settings)
 
 
 def _is_in(rows: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:

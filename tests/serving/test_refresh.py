@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.check import check_in_fresh_process
 from serving.config import ServingConfig
+from serving.export import export
 from serving.index import build_index, load_index
 from serving.refresh import RefreshedSearch
 from serving.search import NO_ITEM, ExactSearch
@@ -158,3 +161,29 @@ def test_a_refreshed_index_can_be_sharded(tmp_path, clustered):
     shop.day -= 1
     assert shop.index()["shards"] == 1
     assert (shop.lists()[0] == sharded[0]).all()
+
+
+@pytest.mark.slow
+def test_a_refreshed_index_in_shards_is_served_by_a_fresh_process(
+    tmp_path, clustered, save_query_tower, save_catalogue
+):
+    shop = Shop(tmp_path / "index", clustered)
+    shop.index()
+    shop.change(np.arange(0, 3000, 30), clustered(80, seed=3))
+    assert shop.index(shards=3)["refreshed"] is not None
+    users = [f"u{i}" for i in range(8)]
+    version_dir = export(
+        save_query_tower(users, shop.queries[:8]),
+        save_catalogue(shop.vectors, shop.ids.tolist(), ["a"] * len(shop.ids)),
+        shop.folder(shop.day),
+        ServingConfig(k=20),
+        tmp_path / "serving",
+        1,
+        {},
+        {"user_id": np.array(users, dtype=object), "offset": np.zeros([8, 1])},
+    )
+    check_in_fresh_process(version_dir)
+    exchanges = json.loads((version_dir / "expected.json").read_text())
+    served = [e for e in exchanges if e["signature"] == "serving_default"]
+    lists = next(e for e in served if len(e["inputs"]["user_id"]) == 8)["outputs"]
+    assert lists["candidate_ids"] == shop.ids[shop.lists()[0][:8]].tolist()

@@ -111,5 +111,37 @@ def test_of_equal_scores_the_lower_row_comes_first(index, queries):
     assert (np.diff(rows)[alike] > 0).all()
 
 
+class Several(tf.Module):
+    """Several indexes in one SavedModel."""
+
+    def __init__(self, searches):
+        super().__init__()
+        self.searches = searches
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 16], tf.float32)])
+    def rows(self, queries):
+        nothing = tf.zeros([tf.shape(queries)[0], 0], tf.int32)
+        return tf.stack([search(queries, 20, nothing)[0] for search in self.searches])
+
+
+def test_of_several_indexes_in_a_saved_model_each_answers_for_itself(
+    index, queries, clustered, tmp_path
+):
+    folder, _ = index
+    build_scann(clustered(NUM_ITEMS, seed=9), 20, SETTINGS, tmp_path / "other")
+    module = Several(
+        [
+            load_scann_search(folder, NUM_ITEMS, SETTINGS),
+            load_scann_search(tmp_path / "other", NUM_ITEMS, SETTINGS),
+            ShardedScannSearch(load_state(folder), 3, **SETTINGS),
+        ]
+    )
+    before = module.rows(tf.constant(queries)).numpy()
+    assert (before[0] != before[1]).any()
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert (loaded.rows(tf.constant(queries)).numpy() == before).all()
+
+
 def _none(queries: np.ndarray) -> np.ndarray:
     return np.zeros([len(queries), 0])
