@@ -79,6 +79,11 @@ def build_index(
         InvalidInputError: The settings do not fit the catalogue, or ScaNN is not to be had.
         ShareChangedError: A group's share changes by more than `config.max_share_change`.
     """
+    if config.shards > len(vectors):
+        raise InvalidInputError(
+            f"`serving.shards` should be at most the number of items, {len(vectors)}. Received: "
+            f"{config.shards}."
+        )
     catalogue = _Catalogue(vectors, group_labels, item_ids)
     kind = choose_kind(config, len(vectors))
     is_tuned = kind == "scann" and config.leaves_to_search is None and config.reorder is None

@@ -128,6 +128,7 @@ def test_odd_dimensions_are_hashed_too(tmp_path, clustered):
     [
         ({"leaves": 101}, "`serving.leaves` should be at most the number of items, 100"),
         ({"leaves": 5, "leaves_to_search": 6}, "`serving.leaves_to_search` should be at most"),
+        ({"shards": 101}, "`serving.shards` should be at most the number of items, 100"),
         ({"k": 30, "reorder": 29}, "`serving.reorder` should be at least `serving.k`, here 30"),
     ],
 )
