@@ -6,7 +6,6 @@ import pathlib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -14,7 +13,6 @@ from fairness_losses.errors import InvalidInputError
 from pipelines.cli_app import app, console
 
 if TYPE_CHECKING:
-    from serving.log.config import LogConfig
     from serving.versions import Versions
 
 _PANEL = "Exported models"
@@ -136,13 +134,13 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option("--drain-seconds", help="For requests to finish at the end.", min=0)
     ] = 30.0,
-    log: Annotated[
-        pathlib.Path | None, typer.Option("--log", help="Folder to log served lists to.")
-    ] = None,
-    salts: Annotated[
+    config: Annotated[
         pathlib.Path | None,
         typer.Option(
-            "--salts", help="Folder of the salts that users' ids are hashed with; with `--log`."
+            "--config",
+            "-c",
+            help="YAML of a run, whose `serving.log` says where served lists are logged; without "
+            "it they are not.",
         ),
     ] = None,
 ) -> None:
@@ -152,10 +150,12 @@ def serve(
     New versions and a changed `models.config` are taken over while it runs, without losing a
     request. It ends when it is interrupted, once the requests under way are answered.
     """
+    from pipelines.config_file import load_config
+    from serving.log.config import LogConfig
     from serving.server.command import run_server
     from serving.server.files import find_files
 
-    log_config = _log_config(log, salts)
+    log_config = load_config(config, None).serving.log if config else LogConfig()
     files = find_files(models, batching, monitoring, mount, with_batching=not no_batching)
     try:
         run_server(
@@ -173,14 +173,3 @@ def serve(
             f"`fairtowers serve` needs {error.name}. Install it with `pip install "
             "'fairtowers[serve]'`."
         ) from error
-
-
-def _log_config(log: pathlib.Path | None, salts: pathlib.Path | None) -> LogConfig:
-    from serving.log.config import LogConfig
-
-    try:
-        folders = {"directory": log, "salts": salts}
-        return LogConfig.model_validate({n: str(f) for n, f in folders.items() if f})
-    except ValidationError as error:
-        reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
-        raise InvalidInputError(f"`--log` and `--salts`: {reasons}") from error
