@@ -63,7 +63,7 @@ def _pool(
 ) -> Pool:
     num_groups = len(targets.labels)
     if isinstance(search, ExactSearch) and policy.kind != "steered":
-        return ExactPool(search, targets.codes, num_groups)
+        return ExactPool(search, targets.codes, num_groups, k)
     strategy = plan.get("strategy")
     indexes = load_buckets(
         catalogue.vectors,

@@ -51,7 +51,8 @@ class OverFetchPool(tf.Module):
         self._codes = tf.constant(np.append(codes, -1), tf.int32)
         self._sizes = np.bincount(codes, minlength=num_groups).astype(np.int32)
         self._k = k
-        self._indexes = dict(indexes or {})
+        self._own_groups = list(indexes or {})
+        self._own_indexes = list((indexes or {}).values())
         self._priced = priced
         num_items = len(codes)
         self._levels = [min(first, num_items)]
@@ -62,7 +63,7 @@ class OverFetchPool(tf.Module):
         """See `Pool`."""
         asked = tf.concat([queries, wanted.bonus], axis=1) if self._priced else queries
         available = self._available(wanted)
-        own = [g in self._indexes for g in range(len(self._sizes))]
+        own = [g in self._own_groups for g in range(len(self._sizes))]
         # What a group's own index can give need not be among what the one index has found.
         given = tf.where(own, tf.minimum(np.asarray(wanted.depths, np.int32), available), 0)
         rows, scores = self._fetch(asked, wanted, available, given, self._levels)
@@ -102,14 +103,14 @@ class OverFetchPool(tf.Module):
         available: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Replaces what was found of groups that came short by what their own indexes find."""
-        if not self._indexes:
+        if not self._own_groups:
             return rows, scores
         there = self._count(rows, wanted)
         is_short = tf.reduce_sum(there, 1) < self._k
         fewest = tf.where(is_short[:, tf.newaxis], self._k, wanted.fewest)
         lacks = tf.reduce_any(there < tf.minimum(fewest, available), axis=0)
         found = []
-        for group, index in self._indexes.items():
+        for group, index in zip(self._own_groups, self._own_indexes, strict=True):
             depth = wanted.depths[group]
 
             def search(index: GroupIndex = index, depth: int = depth) -> tuple:
