@@ -14,7 +14,7 @@ from serving.mix.config import PolicyConfig
 from serving.mix.mix import CandidateMix
 from serving.mix.over_fetch import OverFetchPool
 from serving.mix.pools import BucketPool, ExactPool, Pool
-from serving.mix.steering import Prices
+from serving.mix.steering import Prices, price_unit
 from serving.mix.targets import Targets
 from serving.search import ExactSearch, Search
 
@@ -63,7 +63,7 @@ def _pool(
 ) -> Pool:
     num_groups = len(targets.labels)
     if isinstance(search, ExactSearch) and policy.kind != "steered":
-        return ExactPool(search, targets.codes, num_groups)
+        return ExactPool(search, targets.codes, num_groups, k)
     strategy = plan.get("strategy")
     indexes = load_buckets(
         catalogue.vectors,
@@ -75,5 +75,5 @@ def _pool(
     if strategy == "bucketized":
         return BucketPool(indexes)
     first = k if strategy is None else policy.over_fetch * k
-    priced = policy.kind == "steered"
-    return OverFetchPool(search, targets.codes, num_groups, k, first, indexes, priced)
+    unit = price_unit(catalogue.vectors) if policy.kind == "steered" else None
+    return OverFetchPool(search, targets.codes, num_groups, k, first, indexes, unit)

@@ -29,12 +29,12 @@ class Controls(NamedTuple):
         row: int32 `[num_queries]`, the policy row.
         excluded: int32 `[num_queries, num_excluded]`, rows of the catalogue, or `NO_ITEM`.
         bonus: float32 `[num_queries, num_groups]`, added to the scores of a group's items; -inf
-            leaves the group out.
+            leaves the group out; None for no bonus.
     """
 
     row: tf.Tensor
     excluded: tf.Tensor
-    bonus: tf.Tensor
+    bonus: tf.Tensor | None
 
 
 class CandidateMix(tf.Module):
@@ -130,7 +130,7 @@ class CandidateMix(tf.Module):
         nothing = Controls(
             tf.zeros([num_queries], tf.int32),
             tf.zeros([num_queries, 0], tf.int32),
-            tf.zeros([num_queries, self.num_groups]),
+            None,
         )
         return self._mix(queries, nothing, self._depths)
 
@@ -146,40 +146,53 @@ class CandidateMix(tf.Module):
     def _mix(
         self, queries: tf.Tensor, controls: Controls, depths: tuple[int, ...]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        allowed = controls.bonus > -float("inf")
-        bonus = tf.where(allowed, controls.bonus, 0.0)
+        shares = tf.gather(self._shares, controls.row)
+        bonus = tf.zeros_like(shares, tf.float32)
+        allowed = tf.ones_like(shares, tf.bool)
+        if controls.bonus is not None:
+            allowed = controls.bonus > -float("inf")
+            bonus = tf.where(allowed, controls.bonus, 0.0)
+            shares = rescaled(shares, allowed)
         if self.prices is not None:
             bonus += self.prices.of(controls.row)
-        shares = rescaled(tf.gather(self._shares, controls.row), allowed)
-        wanted = Wanted(
-            depths,
-            self._fewest(controls, shares, allowed, bonus),
-            allowed,
-            bonus,
-            controls.excluded,
-        )
+        fewest = self._fewest(controls, shares, allowed, bonus)
+        is_bounded = self._policy.kind == "quota"
+        wanted = Wanted(depths, fewest, is_bounded, allowed, bonus, controls.excluded)
         rows, scores = self._pool(queries, wanted)
-        rows, scores, ranking = self._ranked(rows, scores, allowed, bonus)
+        if controls.bonus is None and self.prices is None:
+            rows, scores, ranking = self._by_score(rows, scores)
+        else:
+            rows, scores, ranking = self._by_score_and_bonus(rows, scores, allowed, bonus)
         codes = self.codes_of(rows)
         order = self._choose(rows, ranking, codes, shares, controls, allowed, depths)
         return tf.gather(rows, order, batch_dims=1), tf.gather(scores, order, batch_dims=1)
 
-    def _ranked(
+    def _by_score(
+        self, rows: tf.Tensor, scores: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Orders candidates by score, equal ones by their rows, and pads them to k."""
+        if rows.shape[1] is None or rows.shape[1] < self._k:
+            missing = tf.maximum(self._k - tf.shape(rows)[1], 0)
+            rows = tf.pad(rows, [[0, 0], [0, missing]], constant_values=NO_ITEM)
+            scores = tf.pad(scores, [[0, 0], [0, missing]], constant_values=-float("inf"))
+        by_row = tf.argsort(rows, axis=1)
+        rows, scores = (tf.gather(t, by_row, batch_dims=1) for t in (rows, scores))
+        scores, order = tf.math.top_k(scores, tf.shape(scores)[1])
+        return tf.gather(rows, order, batch_dims=1), scores, scores
+
+    def _by_score_and_bonus(
         self, rows: tf.Tensor, scores: tf.Tensor, allowed: tf.Tensor, bonus: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Orders candidates by score plus bonus, equal ones by their rows, and pads them to k."""
+        """The same with a bonus, and without what is not allowed."""
         codes = self.codes_of(rows)
         is_in = (codes >= 0) & tf.gather(allowed, tf.maximum(codes, 0), batch_dims=1)
         rows = tf.where(is_in, rows, NO_ITEM)
         scores = tf.where(is_in, scores, -float("inf"))
-        missing = tf.maximum(self._k - tf.shape(rows)[1], 0)
-        rows = tf.pad(rows, [[0, 0], [0, missing]], constant_values=NO_ITEM)
-        scores = tf.pad(scores, [[0, 0], [0, missing]], constant_values=-float("inf"))
-        by_row = tf.argsort(rows, axis=1)
-        rows, scores = (tf.gather(t, by_row, batch_dims=1) for t in (rows, scores))
+        of_group = tf.gather(bonus, tf.maximum(codes, 0), batch_dims=1)
+        rows, ranking, _ = self._by_score(rows, scores + of_group)
+        # The bonus is taken off again: what is returned are dot products.
         of_group = tf.gather(bonus, tf.maximum(self.codes_of(rows), 0), batch_dims=1)
-        ranking, order = tf.math.top_k(scores + of_group, tf.shape(scores)[1])
-        return (*(tf.gather(t, order, batch_dims=1) for t in (rows, scores)), ranking)
+        return rows, ranking - of_group, ranking
 
     def _choose(
         self,
@@ -196,7 +209,7 @@ class CandidateMix(tf.Module):
             return tf.tile(tf.range(self._k)[tf.newaxis], [tf.shape(codes)[0], 1])
         places = self._places(codes)
         minimum = self._minimum_of(controls.row, places, allowed)
-        bounds = self._bounds(shares, controls.row, places, minimum)
+        bounds = self._bounds(shares, controls, places, minimum)
         if self._vectors is not None:
             is_near = ranks_in_group(codes, self.num_groups) < tf.gather(
                 tf.constant(depths), tf.maximum(codes, 0)
@@ -223,9 +236,9 @@ class CandidateMix(tf.Module):
         return self._k - tf.math.count_nonzero(best == unknown, axis=1, dtype=tf.int32)
 
     def _bounds(
-        self, shares: tf.Tensor, row: tf.Tensor, places: tf.Tensor, minimum: tf.Tensor | None
+        self, shares: tf.Tensor, controls: Controls, places: tf.Tensor, minimum: tf.Tensor | None
     ) -> Bounds:
-        lower, upper = quota_bounds(shares, tf.gather(self._tolerance, row), places)
+        lower, upper = quota_bounds(shares, tf.gather(self._tolerance, controls.row), places)
         if minimum is not None:
             lower = tf.maximum(lower, minimum[:, -1])
         kept = (self._k - places)[:, tf.newaxis]
@@ -257,7 +270,7 @@ class CandidateMix(tf.Module):
             if self._minimum is not None:
                 lower = tf.maximum(lower, tf.gather(self._minimum[:, -1], controls.row))
             fewest = tf.where(allowed, lower * self._more, 0)
-        if self.prices is None:
+        if self.prices is None and controls.bonus is not None:
             # The index does not know the bonus: it is on the safe side with k of every group.
             low = tf.reduce_min(tf.where(allowed, bonus, float("inf")), axis=1)
             high = tf.reduce_max(tf.where(allowed, bonus, -float("inf")), axis=1)

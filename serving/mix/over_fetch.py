@@ -32,7 +32,7 @@ class OverFetchPool(tf.Module):
         k: int,
         first: int,
         indexes: Mapping[int, GroupIndex] | None = None,
-        priced: bool = False,
+        price_unit: float | None = None,
     ) -> None:
         """Initialises the pool.
 
@@ -43,16 +43,17 @@ class OverFetchPool(tf.Module):
             k: Length of the lists.
             first: Candidates that are fetched at first.
             indexes: Of the groups that the one index comes short of, by their number.
-            priced: Whether the items' vectors end with the columns that
-                `serving.mix.steering.with_groups` adds, so that the bonus is searched with.
+            price_unit: What the columns hold that `serving.mix.steering.with_groups` has added to
+                the items' vectors, so that the bonus is searched with; None if there are none.
         """
         super().__init__()
         self._search = search
         self._codes = tf.constant(np.append(codes, -1), tf.int32)
         self._sizes = np.bincount(codes, minlength=num_groups).astype(np.int32)
         self._k = k
-        self._indexes = dict(indexes or {})
-        self._priced = priced
+        self._own_groups = list(indexes or {})
+        self._own_indexes = list((indexes or {}).values())
+        self._price_unit = price_unit
         num_items = len(codes)
         self._levels = [min(first, num_items)]
         while self._levels[-1] < num_items:
@@ -60,13 +61,15 @@ class OverFetchPool(tf.Module):
 
     def __call__(self, queries: tf.Tensor, wanted: Wanted) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Pool`."""
-        asked = tf.concat([queries, wanted.bonus], axis=1) if self._priced else queries
+        asked = queries
+        if self._price_unit is not None:
+            asked = tf.concat([queries, wanted.bonus / self._price_unit], axis=1)
         available = self._available(wanted)
-        own = [g in self._indexes for g in range(len(self._sizes))]
+        own = [g in self._own_groups for g in range(len(self._sizes))]
         # What a group's own index can give need not be among what the one index has found.
         given = tf.where(own, tf.minimum(np.asarray(wanted.depths, np.int32), available), 0)
         rows, scores = self._fetch(asked, wanted, available, given, self._levels)
-        if self._priced:
+        if self._price_unit is not None:
             codes = self._codes_of(rows)
             bonus = tf.gather(wanted.bonus, tf.maximum(codes, 0), batch_dims=1)
             scores = tf.where(codes >= 0, scores - bonus, scores)
@@ -102,14 +105,14 @@ class OverFetchPool(tf.Module):
         available: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Replaces what was found of groups that came short by what their own indexes find."""
-        if not self._indexes:
+        if not self._own_groups:
             return rows, scores
         there = self._count(rows, wanted)
         is_short = tf.reduce_sum(there, 1) < self._k
         fewest = tf.where(is_short[:, tf.newaxis], self._k, wanted.fewest)
         lacks = tf.reduce_any(there < tf.minimum(fewest, available), axis=0)
         found = []
-        for group, index in self._indexes.items():
+        for group, index in zip(self._own_groups, self._own_indexes, strict=True):
             depth = wanted.depths[group]
 
             def search(index: GroupIndex = index, depth: int = depth) -> tuple:

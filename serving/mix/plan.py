@@ -167,7 +167,7 @@ def _steering(
 ) -> dict[str, Any]:
     """Starting prices of every policy row, and the step in units of the score."""
     k, num_groups = min(config.k, len(catalogue.vectors)), len(targets.labels)
-    pool = ExactPool(ExactSearch(catalogue.vectors), targets.codes, num_groups)
+    pool = ExactPool(ExactSearch(catalogue.vectors), targets.codes, num_groups, k)
     found = []
     for start in range(0, len(queries), _BATCH):
         batch = tf.constant(queries[start : start + _BATCH])
@@ -175,6 +175,7 @@ def _steering(
         wanted = Wanted(
             (k,) * num_groups,
             tf.zeros(shape, tf.int32),
+            True,
             tf.ones(shape, tf.bool),
             tf.zeros(shape),
             tf.zeros([len(batch), 0], tf.int32),

@@ -18,6 +18,8 @@ class Wanted(NamedTuple):
         depths: Items of every group that are certainly enough, `[num_groups]`.
         fewest: int32 `[num_queries, num_groups]`; so many of the best of every group a list may
             need, whatever else is found.
+        is_bounded: Whether lists have bounds; without any, the best k of the allowed groups by
+            score plus bonus are enough.
         allowed: bool `[num_queries, num_groups]`, groups that may be on the list.
         bonus: float32 `[num_queries, num_groups]`, added to the scores of a group's items.
         excluded: int32 `[num_queries, num_excluded]`, rows that are left out, or `NO_ITEM`.
@@ -25,6 +27,7 @@ class Wanted(NamedTuple):
 
     depths: tuple[int, ...]
     fewest: tf.Tensor
+    is_bounded: bool
     allowed: tf.Tensor
     bonus: tf.Tensor
     excluded: tf.Tensor
@@ -49,21 +52,29 @@ class Pool(Protocol):
 class ExactPool(tf.Module):
     """The best of every group, of all items. Core TF ops only."""
 
-    def __init__(self, search: ExactSearch, codes: np.ndarray, num_groups: int) -> None:
+    def __init__(self, search: ExactSearch, codes: np.ndarray, num_groups: int, k: int) -> None:
         """Initialises the pool.
 
         Args:
             search: Over the catalogue.
             codes: Group of every item, int `[num_items]`.
             num_groups: Number of groups.
+            k: Length of the lists.
         """
         super().__init__()
-        self._search = search
+        self._search, self._k = search, k
+        self._codes = tf.constant(codes, tf.int32)
         self._rows = [tf.constant(np.flatnonzero(codes == g), tf.int32) for g in range(num_groups)]
 
     def __call__(self, queries: tf.Tensor, wanted: Wanted) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Pool`."""
         scores = self._search.scores(queries, wanted.excluded)
+        if not wanted.is_bounded:
+            bonus = tf.where(wanted.allowed, wanted.bonus, -float("inf"))
+            raised = scores + tf.gather(bonus, self._codes, axis=1)
+            best, rows = tf.math.top_k(raised, self._k)
+            found_scores = tf.gather(scores, rows, batch_dims=1)
+            return tf.where(best > -float("inf"), rows, NO_ITEM), found_scores
         found = []
         for rows, depth in zip(self._rows, wanted.depths, strict=True):
             best = tf.math.top_k(tf.gather(scores, rows, axis=1), min(depth, len(rows)))
@@ -94,9 +105,10 @@ class GroupIndex(tf.Module):
         self, queries: tf.Tensor, depth: int, excluded: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns rows of the catalogue and scores, both `[num_queries, min(depth, size)]`."""
-        last = tf.size(self._own_row_of) - 1
-        own = tf.gather(self._own_row_of, tf.where(excluded == NO_ITEM, last, excluded))
-        rows, scores = self._search(queries, min(depth, self.size), own)
+        if excluded.shape[1] != 0:
+            last = tf.size(self._own_row_of) - 1
+            excluded = tf.gather(self._own_row_of, tf.where(excluded == NO_ITEM, last, excluded))
+        rows, scores = self._search(queries, min(depth, self.size), excluded)
         return tf.gather(self._row_of, tf.where(rows == NO_ITEM, self.size, rows)), scores
 
 

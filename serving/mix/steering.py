@@ -27,6 +27,10 @@ import tensorflow as tf
 from fairness_losses.browsing import dcg_weights
 from fairness_losses.exposure import exposure_ratio, list_exposure
 
+_COLUMN_SCALE = 0.2
+"""Of a group's column, in standard deviations of the others: leaves are then not cut by group. On
+MovieLens about 1 lost .05 of the recall, and 0.02 that of the smallest group."""
+
 _ROUNDS = 200
 _CLOSE = 0.005
 
@@ -88,11 +92,20 @@ class Prices(tf.Module):
         self.add(self._step * tf.math.unsorted_segment_sum(missing, row, self.shape[0]))
 
 
-def with_groups(vectors: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:
-    """Item vectors with one more column per group, 1 for the items of the group.
+def price_unit(vectors: np.ndarray) -> float:
+    """What the columns of groups hold for their items, and prices are divided by.
 
-    Then the dot product with a query that ends with the groups' prices is score plus price: any
-    index for the largest dot products searches by it, in one pass.
+    Args:
+        vectors: float32 `[num_items, dim]`.
+    """
+    return _COLUMN_SCALE * float(vectors.std()) or 1.0
+
+
+def with_groups(vectors: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:
+    """Item vectors with one more column per group, `price_unit` for the items of the group.
+
+    Then the dot product with a query that ends with the groups' prices, over that unit, is score
+    plus price: any index for the largest dot products searches by it, in one pass.
 
     Args:
         vectors: float32 `[num_items, dim]`.
@@ -102,7 +115,8 @@ def with_groups(vectors: np.ndarray, codes: np.ndarray, num_groups: int) -> np.n
     Returns:
         float32 `[num_items, dim + num_groups]`.
     """
-    return np.hstack([vectors, np.eye(num_groups, dtype=np.float32)[codes]])
+    columns = price_unit(vectors) * np.eye(num_groups, dtype=np.float32)
+    return np.hstack([vectors, columns[codes].astype(np.float32)])
 
 
 def without_prices(queries: np.ndarray, num_groups: int) -> np.ndarray:

@@ -255,6 +255,32 @@ def test_a_missing_file_is_named(tmp_path):
         load_config(tmp_path / "no.yaml")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"serving": {"policy": {"kind": "quota"}}},
+            "`serving.policy.kind: quota` needs `groups`: give them.",
+        ),
+        (
+            {
+                "groups": {"columns": ["skin_tone"]},
+                "slices": [{"column": "gender"}],
+                "serving": {
+                    "policy": {
+                        "kind": "quota",
+                        "by_slice": {"slice": "age", "values": {"0–34": {"tolerance": 0.1}}},
+                    }
+                },
+            },
+            "`serving.policy.by_slice.slice` should be one of `slices`: gender. Received: 'age'.",
+        ),
+    ],
+)
+def test_a_policy_has_to_fit_groups_and_slices(tmp_path, change, message):
+    assert _refusal(tmp_path, {**SYNTHETIC, **change}) == message
+
+
 @pytest.mark.parametrize("text", ["name: [", "a: b: c", "\tname: x"])
 def test_what_is_not_yaml_is_refused_with_its_place(tmp_path, text):
     path = _write(tmp_path, text)

@@ -37,7 +37,7 @@ def mix_of(
 def _pool(name: str, search: ExactSearch, vectors: np.ndarray, targets: Targets, k: int) -> Pool:
     num_groups = len(targets.labels)
     if name == "exact":
-        return ExactPool(search, targets.codes, num_groups)
+        return ExactPool(search, targets.codes, num_groups, k)
 
     def index(group: int) -> GroupIndex:
         rows = np.flatnonzero(targets.codes == group)

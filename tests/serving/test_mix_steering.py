@@ -8,6 +8,7 @@ from fairness_losses.browsing import dcg_weights
 from fairness_losses.exposure import exposure_ratio, list_exposure
 from serving.mix.steering import (
     Prices,
+    price_unit,
     score_spread,
     starting_prices,
     with_groups,
@@ -99,7 +100,8 @@ def test_columns_of_groups_make_any_dot_product_the_steered_score():
     vectors, queries = rng.normal(size=(20, 5)), rng.normal(size=(3, 5))
     codes, prices = rng.integers(0, 3, 20), np.array([0.5, -1.0, 0.0])
     items = with_groups(vectors.astype(np.float32), codes, 3)
-    priced = np.hstack([queries, np.tile(prices, [3, 1])])
+    unit = price_unit(vectors.astype(np.float32))
+    priced = np.hstack([queries, np.tile(prices / unit, [3, 1])])
     np.testing.assert_allclose(priced @ items.T, queries @ vectors.T + prices[codes], atol=1e-5)
     plain = without_prices(queries.astype(np.float32), 3)
     np.testing.assert_allclose(plain @ items.T, queries @ vectors.T, atol=1e-5)
