@@ -6,6 +6,8 @@
 | `serving.retriever` | `Retriever`: query tower, search and names in one graph |
 | `serving.export` | `export(...)`: versioned SavedModel, warm-up requests, server configs |
 | `serving.retrieve` | `retrieve_lists(...)`: lists for many users as an Arrow table |
+| `serving.server` | `fairtowers serve`: the TensorFlow Serving API in Python |
+| `serving.client` | `Client`: asks this server and TensorFlow Serving alike |
 | `serving.check` | `python -m serving.check DIR`: does an export answer as it did? |
 
 Nothing is imported here but `towers`, which asks TensorFlow for Keras 2 before it is loaded.
