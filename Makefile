@@ -61,6 +61,7 @@ bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder o
 	$(INSTALL) -e '.[benchmarks]'
 	$(BIN)/python -m benchmarks.index_search
 	$(BIN)/python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png
+	$(BIN)/python -m benchmarks.serving_load
 	$(BIN)/python -m benchmarks.movielens --data $(DATA)
 	$(if $(wildcard $(PROTOCOL)),$(BIN)/python -m benchmarks.movielens_protocol \
 		--data $(DATA)/ml-1m --protocol $(PROTOCOL))

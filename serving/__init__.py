@@ -11,6 +11,8 @@
 | `serving.versions`, `serving.promotion` | which version is `stable`; promotion and rollback |
 | `serving.deploy` | files for Docker Compose and Kubernetes, and an image with ScaNN's ops |
 | `serving.log` | `ListLog`: what was answered, in Parquet |
+| `serving.server` | `fairtowers serve`: the TensorFlow Serving API in Python |
+| `serving.client` | `Client`: asks this server and TensorFlow Serving alike |
 | `serving.check` | `python -m serving.check DIR`: does an export answer as it did? |
 
 Nothing is imported here but `towers`, which asks TensorFlow for Keras 2 before it is loaded.

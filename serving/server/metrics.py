@@ -41,6 +41,8 @@ class Metrics:
             buckets=_MICROSECONDS,
             registry=self._registry,
         )
+        # Looking a label up takes longer than counting.
+        self._latencies: dict[tuple[str, ...], Histogram] = {}
         self.batch_rows = Histogram(
             "fairtowers_batch_rows",
             "Rows of the batches that were computed.",
@@ -76,7 +78,10 @@ class Metrics:
             seconds: Wall time.
         """
         self._requests.counts[model, status] += 1
-        self._latency.labels(model, "Predict", entrypoint, status).observe(seconds * 1e6)
+        key = (model, "Predict", entrypoint, status)
+        if key not in self._latencies:
+            self._latencies[key] = self._latency.labels(*key)
+        self._latencies[key].observe(seconds * 1e6)
 
     def page(self) -> bytes:
         """Returns the page for Prometheus."""

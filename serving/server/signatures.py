@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,27 +19,40 @@ REGRESS = "tensorflow/serving/regress"
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An input or output: its name in the graph, its type, and its shape."""
+    """An input or output.
+
+    Attributes:
+        graph_name: Its name in the graph.
+        dtype: Its type.
+        shape: Sizes, None for a free one; None if even their number is free.
+    """
 
     graph_name: str
     dtype: tf.DType
-    shape: tf.TensorShape
+    shape: tuple[int | None, ...] | None
+
+    @functools.cached_property
+    def _numpy_dtype(self) -> Any:
+        return np.dtype(self.dtype.as_numpy_dtype)
 
     def accepts(self, array: np.ndarray) -> bool:
         """Whether an array has this type, and a shape that is compatible."""
-        if (array.dtype == object) != (self.dtype == tf.string):
+        if array.dtype != self._numpy_dtype:
             return False
-        is_type = self.dtype == tf.string or array.dtype == self.dtype.as_numpy_dtype
-        return is_type and self.shape.is_compatible_with(array.shape)
+        if self.shape is None:
+            return True
+        return len(self.shape) == array.ndim and all(
+            size is None or size == given
+            for size, given in zip(self.shape, array.shape, strict=True)
+        )
 
     @property
     def has_rows(self) -> bool:
         """Whether the first dimension is free."""
-        rank = self.shape.rank
-        return bool(rank) and self.shape[0] is None
+        return bool(self.shape) and self.shape is not None and self.shape[0] is None
 
     def __str__(self) -> str:
-        return f"{self.dtype.name} {_shape(self.shape.rank, self.shape)}"
+        return f"{self.dtype.name} {_shape(self.shape)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +91,7 @@ class Signature:
                 kind = "string" if array.dtype == object else array.dtype.name
                 raise invalid(
                     f"input tensor `{name}` of signature `{self.name}` is expected to be "
-                    f"{self.inputs[name]} but {kind} {_shape(array.ndim, array.shape)} is provided"
+                    f"{self.inputs[name]} but {kind} {_shape(array.shape)} is provided"
                 )
         if not self.has_rows:
             return 1
@@ -150,14 +164,16 @@ def _read_tensor(info: Any) -> Tensor:
         raise StatusError(
             Code.UNIMPLEMENTED, "A signature has a sparse or composite tensor, which no request has"
         )
-    return Tensor(info.name, tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape))
+    rank_is_free = info.tensor_shape.unknown_rank
+    sizes = tuple(None if d.size < 0 else d.size for d in info.tensor_shape.dim)
+    return Tensor(info.name, tf.as_dtype(info.dtype), None if rank_is_free else sizes)
 
 
 def _names(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def _shape(rank: int | None, sizes: Iterable[int | None]) -> str:
-    if rank is None:
+def _shape(sizes: Iterable[int | None] | None) -> str:
+    if sizes is None:
         return "[?]"
     return "[" + ",".join("-1" if size is None else str(size) for size in sizes) + "]"

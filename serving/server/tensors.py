@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,21 +11,34 @@ from tensorflow.core.framework import tensor_pb2
 
 from serving.server.errors import invalid
 
-# Where a `TensorProto` keeps the values of a type. Types that are not listed are left to
-# TensorFlow, which is slower.
-_VALUES = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int32: "int_val",
-    tf.int16: "int_val",
-    tf.int8: "int_val",
-    tf.uint8: "int_val",
-    tf.int64: "int64_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
+
+class _Kind(NamedTuple):
+    field: str
+    numpy: Any
+    item_bytes: int
+
+
+# Where a `TensorProto` keeps the values of a type, by its number. Types that are not listed are
+# left to TensorFlow, which is slower.
+_KINDS = {
+    dtype.as_datatype_enum: _Kind(
+        field, dtype.as_numpy_dtype, np.dtype(dtype.as_numpy_dtype).itemsize
+    )
+    for field, dtypes in {
+        "float_val": [tf.float32],
+        "double_val": [tf.float64],
+        "int_val": [tf.int32, tf.int16, tf.int8, tf.uint8],
+        "int64_val": [tf.int64],
+        "uint32_val": [tf.uint32],
+        "uint64_val": [tf.uint64],
+        "bool_val": [tf.bool],
+        "string_val": [tf.string],
+    }.items()
+    for dtype in dtypes
 }
+_NUMBERS = {np.dtype(kind.numpy): number for number, kind in _KINDS.items()}
+_STRING = tf.string.as_datatype_enum
+_LARGEST_ITEM_BYTES = 16
 
 
 def from_proto(name: str, proto: Any, max_bytes: int) -> np.ndarray:
@@ -43,37 +56,29 @@ def from_proto(name: str, proto: Any, max_bytes: int) -> np.ndarray:
         StatusError: Shape and values do not belong together, or the tensor is too large.
     """
     shape = [d.size for d in proto.tensor_shape.dim]
-    try:
-        dtype = tf.as_dtype(proto.dtype)
-        item_bytes = max(dtype.size, 1)
-    except TypeError:
-        raise invalid(f"tensor parsing error: {name}") from None
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
         raise invalid(f"tensor parsing error: {name}")
+    kind = _KINDS.get(proto.dtype)
     size = math.prod(shape)
-    if size * item_bytes > max_bytes:
+    if size * (kind.item_bytes if kind else _LARGEST_ITEM_BYTES) > max_bytes:
         raise invalid(
             f"tensor parsing error: {name}: the shape {shape} has more than the "
             f"{max_bytes} bytes that this server allows for an input"
         )
-    if dtype not in _VALUES or (dtype == tf.string and proto.tensor_content):
-        return _with_tensorflow(name, proto, dtype)
+    if kind is None or (proto.dtype == _STRING and proto.tensor_content):
+        return _with_tensorflow(name, proto)
     if proto.tensor_content:
-        if len(proto.tensor_content) != size * item_bytes:
+        if len(proto.tensor_content) != size * kind.item_bytes:
             raise invalid(f"tensor parsing error: {name}")
-        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(shape)
-    given = list(getattr(proto, _VALUES[dtype])[:size])
+        return np.frombuffer(proto.tensor_content, kind.numpy).reshape(shape)
+    given = list(getattr(proto, kind.field)[:size])
+    if len(given) < size:
+        default = b"" if proto.dtype == _STRING else 0
+        given += [given[-1] if given else default] * (size - len(given))
     try:
-        values = np.array(given, dtype.as_numpy_dtype)
+        return np.array(given, kind.numpy).reshape(shape)
     except OverflowError:
         raise invalid(f"tensor parsing error: {name}") from None
-    if len(values) < size:
-        default = b"" if dtype == tf.string else 0
-        last = values[-1] if len(values) else default
-        filled = np.full(size, last, dtype.as_numpy_dtype)
-        filled[: len(values)] = values
-        values = filled
-    return values.reshape(shape)
 
 
 def to_proto(array: np.ndarray) -> Any:
@@ -82,18 +87,18 @@ def to_proto(array: np.ndarray) -> Any:
     Args:
         array: Strings are bytes in an object array.
     """
-    dtype = tf.as_dtype(array.dtype)
-    if dtype not in _VALUES:
+    number = _NUMBERS.get(array.dtype)
+    if number is None:
         return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
+    proto = tensor_pb2.TensorProto(dtype=number)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    getattr(proto, _VALUES[dtype]).extend(array.ravel().tolist())
+    getattr(proto, _KINDS[number].field).extend(array.ravel().tolist())
     return proto
 
 
-def _with_tensorflow(name: str, proto: Any, dtype: tf.DType) -> np.ndarray:
+def _with_tensorflow(name: str, proto: Any) -> np.ndarray:
     try:
-        return tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
+        return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(proto.dtype)).numpy()
     except (tf.errors.OpError, TypeError, ValueError):
         raise invalid(f"tensor parsing error: {name}") from None

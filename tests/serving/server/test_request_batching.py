@@ -36,7 +36,7 @@ class Echo:
 
 
 def _signature(has_rows: bool = True) -> Signature:
-    tensor = Tensor("x:0", tf.int64, tf.TensorShape([None, None]))
+    tensor = Tensor("x:0", tf.int64, (None, None))
     return Signature("s", "tensorflow/serving/predict", {"x": tensor}, {"y": tensor}, has_rows)
 
 
