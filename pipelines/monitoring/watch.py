@@ -133,7 +133,7 @@ class ReadArrival(beam.DoFn):
         rejections = Rejections(len(table))
         seconds, valid = as_seconds(table[TIMESTAMP], f"column `{TIMESTAMP}`")
         ends = (seconds // self._config.window + 1) * self._config.window
-        late = ends + self._config.allowed_lateness < watermark
+        late = ends + self._config.allowed_lateness <= watermark
         rejections.add(late & valid, "the list comes later than `monitoring.allowed_lateness`")
         if not rejections.ok.all():
             yield dead_lists(rejections.dead(table))

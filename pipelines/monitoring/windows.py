@@ -11,11 +11,16 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder, PickleCoder
 from apache_beam.pvalue import AsSingleton
-from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
-from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
+from apache_beam.transforms.userstate import (
+    BagStateSpec,
+    ReadModifyWriteStateSpec,
+    TimerSpec,
+    on_timer,
+)
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import Duration
-from apache_beam.utils.windowed_value import PaneInfoTiming
 
 from pipelines.audit.accumulator import Accumulator
 from pipelines.audit.list_files import LIST_ID, list_hashes, missing_ids
@@ -35,13 +40,22 @@ REPORTS, ALERTS = "reports", "alerts"
 IDS = (USER_ID, LIST_ID)
 """What a list is told apart by."""
 
-# State of the window and shard, and of all windows.
+# State of the window and shard, of the window, and of all windows.
 _SEEN = beam.DoFn.StateParam(BagStateSpec("seen", BytesCoder()))
+_TOTAL = beam.DoFn.StateParam(ReadModifyWriteStateSpec("total", PickleCoder()))
 _TIMELINES = beam.DoFn.StateParam(ReadModifyWriteStateSpec("timelines", PickleCoder()))
+
+# Timers, each of one step: the end of a window, and when no more can come to it.
+_END = TimerSpec("end", TimeDomain.WATERMARK)
+_TOTAL_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
+_SEEN_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 
 _HASH = "__hash"
 _SHARDS = 8
 """The ids of a window are kept in so many parts."""
+
+_Sums = tuple[int, Accumulator]
+"""Sums with their key, or with the number of totals of their window before them."""
 
 
 class MonitorExposure(beam.PTransform):
@@ -82,12 +96,14 @@ class MonitorExposure(beam.PTransform):
             | "Windows"
             >> beam.WindowInto(
                 FixedWindows(config.window),
-                trigger=AfterWatermark(late=AfterCount(1)),
-                accumulation_mode=AccumulationMode.ACCUMULATING,
+                # Nothing waits where sums are grouped: that every runner leaves out there what
+                # comes after the allowed lateness is what it is for.
+                trigger=Repeatedly(AfterCount(1)),
+                accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=Duration(seconds=config.allowed_lateness),
             )
             | "Each list once"
-            >> beam.ParDo(Distinct())
+            >> beam.ParDo(Distinct(config.allowed_lateness))
             .with_input_types(tuple[int, bytes])
             .with_outputs(DEAD, main="lists")
         )
@@ -96,7 +112,9 @@ class MonitorExposure(beam.PTransform):
         )
         reports = (
             measured["sums"]
-            | "Add up" >> beam.CombineGlobally(AddUp()).without_defaults()
+            | "One total" >> beam.Map(lambda sums: (0, sums)).with_output_types(_Sums)
+            | "Add up" >> beam.CombinePerKey(AddUp()).with_output_types(_Sums)
+            | "Total" >> beam.ParDo(RunningTotal(config.allowed_lateness)).with_input_types(_Sums)
             | "Report" >> beam.ParDo(Report(self._config), meter)
         )
         alerts = (
@@ -152,10 +170,24 @@ class DivideByWindow(beam.DoFn):
 
 
 class Distinct(beam.DoFn):
-    """Tables to the lists that their window has not had yet, the first of each."""
+    """Tables to the lists that their window has not had yet, the first of each.
 
-    def process(self, part: tuple[int, bytes], seen: Any = _SEEN) -> Iterator[Any]:
+    Args:
+        allowed_lateness: Seconds after a window's end for which its lists are remembered.
+    """
+
+    def __init__(self, allowed_lateness: int) -> None:
+        self._allowed_lateness = allowed_lateness
+
+    def process(
+        self,
+        part: tuple[int, bytes],
+        window: Any = beam.DoFn.WindowParam,
+        seen: Any = _SEEN,
+        expiry: Any = beam.DoFn.TimerParam(_SEEN_EXPIRY),  # noqa: B008
+    ) -> Iterator[Any]:
         """See the class."""
+        expiry.set(window.max_timestamp() + self._allowed_lateness)
         lists = from_bytes(part[1])
         hashes = lists[_HASH].to_numpy()
         earlier = b"".join(seen.read())
@@ -169,9 +201,59 @@ class Distinct(beam.DoFn):
             seen.add(hashes[~again].tobytes())
             yield to_bytes(lists)
 
+    @on_timer(_SEEN_EXPIRY)
+    def forget(self, seen: Any = _SEEN) -> None:
+        """Forgets the lists of a window that no more can come to."""
+        seen.clear()
+
+
+class RunningTotal(beam.DoFn):
+    """Sums of lists to the total of their window, with the number of totals before it.
+
+    There is one when the watermark passes the window's end, and one more for all sums that come
+    later. The total alone is kept, and only until no more can come.
+
+    Args:
+        allowed_lateness: Seconds after a window's end for which its total is kept.
+    """
+
+    def __init__(self, allowed_lateness: int) -> None:
+        self._allowed_lateness = allowed_lateness
+
+    def process(
+        self,
+        part: _Sums,
+        window: Any = beam.DoFn.WindowParam,
+        kept: Any = _TOTAL,
+        end: Any = beam.DoFn.TimerParam(_END),  # noqa: B008
+        expiry: Any = beam.DoFn.TimerParam(_TOTAL_EXPIRY),  # noqa: B008
+    ) -> Iterator[_Sums]:
+        """See the class."""
+        number, total = kept.read() or (0, None)
+        total = AddUp().add_input(total, part[1])
+        if number:
+            yield number, total
+            number += 1
+        else:
+            end.set(window.end)
+            expiry.set(window.max_timestamp() + self._allowed_lateness)
+        kept.write((number, total))
+
+    @on_timer(_END)
+    def end(self, kept: Any = _TOTAL) -> Iterator[_Sums]:
+        """Yields the first total of a window."""
+        number, total = kept.read()
+        yield number, total
+        kept.write((number + 1, total))
+
+    @on_timer(_TOTAL_EXPIRY)
+    def forget(self, kept: Any = _TOTAL) -> None:
+        """Forgets the total of a window that no more can come to."""
+        kept.clear()
+
 
 class Report(beam.DoFn):
-    """The sums of a window's pane to its report.
+    """The total of a window to its report.
 
     Args:
         config: The run configuration.
@@ -182,15 +264,15 @@ class Report(beam.DoFn):
 
     def process(
         self,
-        total: Accumulator,
+        numbered: _Sums,
         meter: Meter,
         window: Any = beam.DoFn.WindowParam,
-        pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[dict[str, Any]]:
         """See the class."""
+        number, total = numbered
         yield {
             "window": {"start": _time(window.start), "end": _time(window.end)},
-            "pane": {"number": pane.index, "late": pane.timing == PaneInfoTiming.LATE},
+            "pane": {"number": number, "late": number > 0},
             "lists": int(total.lists[0]),
             **meter.report(total, self._config, {}),
         }
