@@ -9,53 +9,31 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.coders import BytesCoder, PickleCoder
+from apache_beam.coders import PickleCoder
 from apache_beam.pvalue import AsSingleton
-from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
-from apache_beam.transforms.userstate import (
-    BagStateSpec,
-    ReadModifyWriteStateSpec,
-    TimerSpec,
-    on_timer,
-)
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import Duration
 
-from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import LIST_ID, list_hashes, missing_ids
+from pipelines.audit.list_files import list_hashes, missing_ids
 from pipelines.audit.meter import Meter
-from pipelines.audit.read_lists import DEAD, came_before, dead_lists, repeats_another
+from pipelines.audit.read_lists import DEAD, dead_lists
 from pipelines.audit.transforms import AddUp, MeasureLists
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import Rejections, as_seconds
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.monitoring.alerts import Timeline, ratios
-from towers.config import USER_ID
+from pipelines.monitoring.memory import HASH, IDS, Distinct, RunningTotal, Sums
 
 REPORTS, ALERTS = "reports", "alerts"
 """Outputs of `MonitorExposure`, besides `read_lists.DEAD`."""
 
-IDS = (USER_ID, LIST_ID)
-"""What a list is told apart by."""
-
-# State of the window and shard, of the window, and of all windows.
-_SEEN = beam.DoFn.StateParam(BagStateSpec("seen", BytesCoder()))
-_TOTAL = beam.DoFn.StateParam(ReadModifyWriteStateSpec("total", PickleCoder()))
 _TIMELINES = beam.DoFn.StateParam(ReadModifyWriteStateSpec("timelines", PickleCoder()))
 
-# Timers, each of one step: the end of a window, and when no more can come to it.
-_END = TimerSpec("end", TimeDomain.WATERMARK)
-_TOTAL_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
-_SEEN_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
-
-_HASH = "__hash"
 _SHARDS = 8
 """The ids of a window are kept in so many parts."""
-
-_Sums = tuple[int, Accumulator]
-"""Sums with their key, or with the number of totals of their window before them."""
 
 
 class MonitorExposure(beam.PTransform):
@@ -112,9 +90,9 @@ class MonitorExposure(beam.PTransform):
         )
         reports = (
             measured["sums"]
-            | "One total" >> beam.Map(lambda sums: (0, sums)).with_output_types(_Sums)
-            | "Add up" >> beam.CombinePerKey(AddUp()).with_output_types(_Sums)
-            | "Total" >> beam.ParDo(RunningTotal(config.allowed_lateness)).with_input_types(_Sums)
+            | "One total" >> beam.Map(lambda sums: (0, sums)).with_output_types(Sums)
+            | "Add up" >> beam.CombinePerKey(AddUp()).with_output_types(Sums)
+            | "Total" >> beam.ParDo(RunningTotal(config.allowed_lateness)).with_input_types(Sums)
             | "Report" >> beam.ParDo(Report(self._config), meter)
         )
         alerts = (
@@ -160,96 +138,13 @@ class DivideByWindow(beam.DoFn):
             yield dead_lists(rejections.dead(lists))
             lists, seconds = lists.filter(pa.array(rejections.ok)), seconds[rejections.ok]
         hashes = list_hashes(lists, IDS, self._seed)
-        lists = lists.append_column(_HASH, pa.array(hashes))
+        lists = lists.append_column(HASH, pa.array(hashes))
         shard = (hashes % np.uint64(_SHARDS)).astype(np.int64)
         place = seconds // self._window * _SHARDS + shard
         for number in np.unique(place):
             rows = np.flatnonzero(place == number)
             part = int(shard[rows[0]]), to_bytes(lists.take(rows))
             yield TimestampedValue(part, int(seconds[rows].min()))
-
-
-class Distinct(beam.DoFn):
-    """Tables to the lists that their window has not had yet, the first of each.
-
-    Args:
-        allowed_lateness: Seconds after a window's end for which its lists are remembered.
-    """
-
-    def __init__(self, allowed_lateness: int) -> None:
-        self._allowed_lateness = allowed_lateness
-
-    def process(
-        self,
-        part: tuple[int, bytes],
-        window: Any = beam.DoFn.WindowParam,
-        seen: Any = _SEEN,
-        expiry: Any = beam.DoFn.TimerParam(_SEEN_EXPIRY),  # noqa: B008
-    ) -> Iterator[Any]:
-        """See the class."""
-        expiry.set(window.max_timestamp() + self._allowed_lateness)
-        lists = from_bytes(part[1])
-        hashes = lists[_HASH].to_numpy()
-        earlier = b"".join(seen.read())
-        again = came_before(hashes) | np.isin(hashes, np.frombuffer(earlier, np.uint64))
-        rejections = Rejections(len(lists))
-        rejections.add(again, repeats_another(IDS))
-        if again.any():
-            yield dead_lists(rejections.dead(lists))
-            lists = lists.filter(pa.array(~again))
-        if len(lists):
-            seen.add(hashes[~again].tobytes())
-            yield to_bytes(lists)
-
-    @on_timer(_SEEN_EXPIRY)
-    def forget(self, seen: Any = _SEEN) -> None:
-        """Forgets the lists of a window that no more can come to."""
-        seen.clear()
-
-
-class RunningTotal(beam.DoFn):
-    """Sums of lists to the total of their window, with the number of totals before it.
-
-    There is one when the watermark passes the window's end, and one more for all sums that come
-    later. The total alone is kept, and only until no more can come.
-
-    Args:
-        allowed_lateness: Seconds after a window's end for which its total is kept.
-    """
-
-    def __init__(self, allowed_lateness: int) -> None:
-        self._allowed_lateness = allowed_lateness
-
-    def process(
-        self,
-        part: _Sums,
-        window: Any = beam.DoFn.WindowParam,
-        kept: Any = _TOTAL,
-        end: Any = beam.DoFn.TimerParam(_END),  # noqa: B008
-        expiry: Any = beam.DoFn.TimerParam(_TOTAL_EXPIRY),  # noqa: B008
-    ) -> Iterator[_Sums]:
-        """See the class."""
-        number, total = kept.read() or (0, None)
-        total = AddUp().add_input(total, part[1])
-        if number:
-            yield number, total
-            number += 1
-        else:
-            end.set(window.end)
-            expiry.set(window.max_timestamp() + self._allowed_lateness)
-        kept.write((number, total))
-
-    @on_timer(_END)
-    def end(self, kept: Any = _TOTAL) -> Iterator[_Sums]:
-        """Yields the first total of a window."""
-        number, total = kept.read()
-        yield number, total
-        kept.write((number + 1, total))
-
-    @on_timer(_TOTAL_EXPIRY)
-    def forget(self, kept: Any = _TOTAL) -> None:
-        """Forgets the total of a window that no more can come to."""
-        kept.clear()
 
 
 class Report(beam.DoFn):
@@ -264,7 +159,7 @@ class Report(beam.DoFn):
 
     def process(
         self,
-        numbered: _Sums,
+        numbered: Sums,
         meter: Meter,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[dict[str, Any]]:
