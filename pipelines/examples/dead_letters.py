@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -35,11 +35,16 @@ def write_dead_letters(path: StrPath, dead: pa.Table, files: Sequence[str]) -> d
         return {}  # Beam's client of S3 cannot write an empty file.
     dead = dead.sort_by([(FILE, "ascending"), (ROW, "ascending")])
     with whole_file(path) as out:
-        for row in dead.to_pylist():
-            letter = {"file": files[row[FILE]], "row": row[ROW], "reason": row[REASON]}
-            letter |= {name: row[name] for name in (USER_ID, ITEM_ID) if row[name]}
-            out.write(f"{json.dumps(letter, ensure_ascii=False)}\n".encode())
+        out.writelines(line.encode() for line in letters(dead, files))
     return dict(Counter(dead[REASON].to_pylist()).most_common())
+
+
+def letters(dead: pa.Table, files: Sequence[str]) -> Iterator[str]:
+    """Yields a line with a JSON object per rejected row; arguments as of `write_dead_letters`."""
+    for row in dead.to_pylist():
+        letter = {"file": files[row[FILE]], "row": row[ROW], "reason": row[REASON]}
+        letter |= {name: row[name] for name in (USER_ID, ITEM_ID) if row[name]}
+        yield f"{json.dumps(letter, ensure_ascii=False)}\n"
 
 
 def check_counts(

@@ -133,7 +133,7 @@ class FolderStream:
                     yield self._element(arrival, earliest)
                     latest = max(latest, last)
             # A clock that is ahead should not make all other lists late.
-            latest = min(latest, time.time())
+            latest = min(latest, int(time.time()))
             if latest - self._max_delay > watermark:
                 watermark = latest - self._max_delay
                 yield _watermark(watermark)

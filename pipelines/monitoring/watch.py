@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -25,12 +25,12 @@ from pipelines.beam_runner import run
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import REASON, Rejections, as_seconds, dead_letters
+from pipelines.examples.dead_letters import letters
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.file_systems import write_json
 from pipelines.monitoring.folder import Arrival, FolderStream
 from pipelines.monitoring.windows import ALERTS, REPORTS, MonitorExposure
 from pipelines.readers.chunks import FILE, ROW, Chunk
-from towers.config import USER_ID
 
 _ALERTS, _DEAD = "alerts.jsonl", "dead_letter/lists.jsonl"
 _FILES, _PANES = "files.jsonl", "panes.jsonl"
@@ -136,8 +136,11 @@ class ReadArrival(beam.DoFn):
     def _in_time(self, table: pa.Table, watermark: float) -> Iterator[Any]:
         rejections = Rejections(len(table))
         seconds, valid = as_seconds(table[TIMESTAMP], f"column `{TIMESTAMP}`")
+        # Texts are taken apart once: the steps after this one read numbers.
+        column = table.column_names.index(TIMESTAMP)
+        table = table.set_column(column, TIMESTAMP, pa.array(seconds, mask=~valid))
         ends = (seconds // self._config.window + 1) * self._config.window
-        late = ends + self._config.allowed_lateness < watermark
+        late = ends + self._config.allowed_lateness <= watermark
         rejections.add(late & valid, "the list comes later than `monitoring.allowed_lateness`")
         if not rejections.ok.all():
             yield dead_lists(rejections.dead(table))
@@ -168,40 +171,31 @@ def _check_groups(config: RunConfig, examples: pathlib.Path) -> None:
 def write_report(report: dict[str, Any], out_dir: pathlib.Path) -> None:
     """Writes a window's report in place of an earlier one, and a line for it."""
     name = report["window"]["start"].replace(":", "")
-    temporary = out_dir / "windows" / f".{name}.json"
-    write_json(temporary, report)
-    temporary.replace(out_dir / "windows" / f"{name}.json")
-    _append(out_dir / _PANES, [{name: report[name] for name in ("window", "pane", "lists")}])
+    write_json(out_dir / "windows" / f"{name}.json", report)
+    pane = {name: report[name] for name in ("window", "pane", "lists")}
+    _append(out_dir / _PANES, [_line(pane)])
 
 
 def append_alert(alert: dict[str, Any], out_dir: pathlib.Path) -> None:
     """Adds a line to the alerts."""
-    _append(out_dir / _ALERTS, [alert])
+    _append(out_dir / _ALERTS, [_line(alert)])
 
 
 def append_dead(dead: bytes, out_dir: pathlib.Path, is_log: bool) -> None:
     """Adds a line for every list that does not count; of a log, without the user."""
-    files = _lines(out_dir / _FILES)
-    letters = without_users(from_bytes(dead)) if is_log else from_bytes(dead)
-    _append(
-        out_dir / _DEAD,
-        [
-            {
-                "file": files[row[FILE]]["file"],
-                "row": row[ROW],
-                "reason": row[REASON],
-                USER_ID: row[USER_ID],
-            }
-            for row in letters.to_pylist()
-        ],
-    )
+    files = [line["file"] for line in _lines(out_dir / _FILES)]
+    table = without_users(from_bytes(dead)) if is_log else from_bytes(dead)
+    _append(out_dir / _DEAD, letters(table, files))
 
 
-def _append(path: pathlib.Path, lines: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+def _append(path: pathlib.Path, lines: Iterable[str]) -> None:
     # One write, so that a line is never seen in part.
     with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+        file.write("".join(lines))
+
+
+def _line(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -9,37 +9,29 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.coders import BytesCoder, PickleCoder
+from apache_beam.coders import PickleCoder
 from apache_beam.pvalue import AsSingleton
-from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterWatermark
-from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import Duration
-from apache_beam.utils.windowed_value import PaneInfoTiming
 
-from pipelines.audit.accumulator import Accumulator
-from pipelines.audit.list_files import LIST_ID, list_hashes, missing_ids
+from pipelines.audit.list_files import list_hashes, missing_ids
 from pipelines.audit.meter import Meter
-from pipelines.audit.read_lists import DEAD, came_before, dead_lists, repeats_another
+from pipelines.audit.read_lists import DEAD, dead_lists
 from pipelines.audit.transforms import AddUp, MeasureLists
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes, to_bytes
 from pipelines.examples.checks import Rejections, as_seconds
 from pipelines.examples.inputs import TIMESTAMP
 from pipelines.monitoring.alerts import Timeline, ratios
-from towers.config import USER_ID
+from pipelines.monitoring.memory import HASH, IDS, Distinct, RunningTotal, Sums
 
 REPORTS, ALERTS = "reports", "alerts"
 """Outputs of `MonitorExposure`, besides `read_lists.DEAD`."""
 
-IDS = (USER_ID, LIST_ID)
-"""What a list is told apart by."""
-
-# State of the window and shard, and of all windows.
-_SEEN = beam.DoFn.StateParam(BagStateSpec("seen", BytesCoder()))
 _TIMELINES = beam.DoFn.StateParam(ReadModifyWriteStateSpec("timelines", PickleCoder()))
 
-_HASH = "__hash"
 _SHARDS = 8
 """The ids of a window are kept in so many parts."""
 
@@ -82,12 +74,14 @@ class MonitorExposure(beam.PTransform):
             | "Windows"
             >> beam.WindowInto(
                 FixedWindows(config.window),
-                trigger=AfterWatermark(late=AfterCount(1)),
-                accumulation_mode=AccumulationMode.ACCUMULATING,
+                # Nothing waits where sums are grouped: that every runner leaves out there what
+                # comes after the allowed lateness is what it is for.
+                trigger=Repeatedly(AfterCount(1)),
+                accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=Duration(seconds=config.allowed_lateness),
             )
             | "Each list once"
-            >> beam.ParDo(Distinct())
+            >> beam.ParDo(Distinct(config.allowed_lateness))
             .with_input_types(tuple[int, bytes])
             .with_outputs(DEAD, main="lists")
         )
@@ -96,7 +90,9 @@ class MonitorExposure(beam.PTransform):
         )
         reports = (
             measured["sums"]
-            | "Add up" >> beam.CombineGlobally(AddUp()).without_defaults()
+            | "One total" >> beam.Map(lambda sums: (0, sums)).with_output_types(Sums)
+            | "Add up" >> beam.CombinePerKey(AddUp()).with_output_types(Sums)
+            | "Total" >> beam.ParDo(RunningTotal(config.allowed_lateness)).with_input_types(Sums)
             | "Report" >> beam.ParDo(Report(self._config), meter)
         )
         alerts = (
@@ -142,7 +138,7 @@ class DivideByWindow(beam.DoFn):
             yield dead_lists(rejections.dead(lists))
             lists, seconds = lists.filter(pa.array(rejections.ok)), seconds[rejections.ok]
         hashes = list_hashes(lists, IDS, self._seed)
-        lists = lists.append_column(_HASH, pa.array(hashes))
+        lists = lists.append_column(HASH, pa.array(hashes))
         shard = (hashes % np.uint64(_SHARDS)).astype(np.int64)
         place = seconds // self._window * _SHARDS + shard
         for number in np.unique(place):
@@ -151,27 +147,8 @@ class DivideByWindow(beam.DoFn):
             yield TimestampedValue(part, int(seconds[rows].min()))
 
 
-class Distinct(beam.DoFn):
-    """Tables to the lists that their window has not had yet, the first of each."""
-
-    def process(self, part: tuple[int, bytes], seen: Any = _SEEN) -> Iterator[Any]:
-        """See the class."""
-        lists = from_bytes(part[1])
-        hashes = lists[_HASH].to_numpy()
-        earlier = b"".join(seen.read())
-        again = came_before(hashes) | np.isin(hashes, np.frombuffer(earlier, np.uint64))
-        rejections = Rejections(len(lists))
-        rejections.add(again, repeats_another(IDS))
-        if again.any():
-            yield dead_lists(rejections.dead(lists))
-            lists = lists.filter(pa.array(~again))
-        if len(lists):
-            seen.add(hashes[~again].tobytes())
-            yield to_bytes(lists)
-
-
 class Report(beam.DoFn):
-    """The sums of a window's pane to its report.
+    """The total of a window to its report.
 
     Args:
         config: The run configuration.
@@ -182,15 +159,15 @@ class Report(beam.DoFn):
 
     def process(
         self,
-        total: Accumulator,
+        numbered: Sums,
         meter: Meter,
         window: Any = beam.DoFn.WindowParam,
-        pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[dict[str, Any]]:
         """See the class."""
+        number, total = numbered
         yield {
             "window": {"start": _time(window.start), "end": _time(window.end)},
-            "pane": {"number": pane.index, "late": pane.timing == PaneInfoTiming.LATE},
+            "pane": {"number": number, "late": number > 0},
             "lists": int(total.lists[0]),
             **meter.report(total, self._config, {}),
         }

@@ -61,4 +61,6 @@ def test_what_a_server_logs_is_audited_without_the_ids_of_users(served, tiny, tm
     assert report["overall"]["users"] == len(users)
     stated = users["slice.gender"].value_counts()
     shown = {value: cell["users"] for value, cell in report["slices"]["gender"].items()}
-    assert {value: n for value, n in shown.items() if n} == {v: stated[v] for v in shown if shown[v]}
+    assert {value: n for value, n in shown.items() if n} == {
+        v: stated[v] for v in shown if shown[v]
+    }

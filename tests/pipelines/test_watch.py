@@ -171,6 +171,25 @@ def test_ids_may_be_numbers(watched):
     assert watched.end() == {"read": 3, "audited": 2, "dead": 1}
 
 
+def test_times_are_handed_on_as_seconds_and_what_is_none_is_told(watched):
+    watched.end()
+    watched.arrive("1", ("l1", "u1", 5, "ab"), ("l2", "u1", 6, "ab"))
+    path = watched.lists / "1.parquet"
+    table = pq.read_table(path)
+    times = pa.array(["2023-11-14T22:14:05Z", "yesterday"])
+    pq.write_table(
+        table.set_column(table.column_names.index("timestamp"), "timestamp", times), path
+    )
+    files = ListFiles.find(str(path), 0)
+    (found,) = ReadArrival(config()).process(Arrival(files, files.chunks[0], 0.0))
+    assert from_bytes(found)["timestamp"].to_pylist() == [START + 5, None]
+    watched.start()
+    watched.until(lambda: watched.lines("files.jsonl"))
+    assert watched.end() == {"read": 2, "audited": 1, "dead": 1}
+    (letter,) = watched.lines("dead_letter/lists.jsonl")
+    assert letter["reason"].startswith("`timestamp` is neither seconds")
+
+
 def test_a_broken_file_is_told_and_the_others_are_read(watched):
     (watched.lists / "0.parquet").write_bytes(b"PAR1 but nothing else")
     watched.arrive("1", ("l1", "u1", 5, "ab"))

@@ -1,5 +1,7 @@
 """Exposure per window of a stream: what is reported when, and every list once."""
 
+import gc
+import pickle
 import typing
 
 import apache_beam as beam
@@ -10,6 +12,7 @@ from apache_beam.coders import BytesCoder
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms.trigger import InMemoryUnmergedState
 from apache_beam.transforms.window import TimestampedValue
 
 from pipelines.audit.meter import Meter
@@ -148,6 +151,26 @@ def test_late_lists_correct_the_report_until_the_lateness_is_over():
         ]
     )
     assert lists_of(found[REPORTS]) == [(0, 0, False, 1), (0, 1, True, 2), (0, 2, True, 3)]
+
+
+def kept_in_state() -> int:
+    """Bytes that the runner keeps between bundles for grouping and for state."""
+    states = [o for o in gc.get_objects() if isinstance(o, InMemoryUnmergedState)]
+    return sum(len(pickle.dumps({w: dict(tags) for w, tags in s.state.items()})) for s in states)
+
+
+def test_a_window_is_forgotten_when_no_more_can_come(monkeypatch):
+    """Three windows are open to corrections: after 40 no more is kept than after the first ten."""
+    events = []
+    for window in range(40):
+        start = window * WINDOW
+        lists = [(f"l{window}-{i}", "u1", start + i, "ac") for i in range(3)]
+        events += [(start, table(*lists)), start + WINDOW]
+    kept = []
+    monkeypatch.setattr(Collect, "process", lambda *_: kept.append(kept_in_state()))
+    streamed(events)
+    assert len(kept) >= 40
+    assert max(kept[-10:]) < 1.5 * max(kept[:10])
 
 
 def test_corrections_do_not_wait_for_the_clock():
