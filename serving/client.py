@@ -17,14 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.transports import (
-    GrpcTransport,
-    RestTransport,
-    ServingError,
-    SignatureInfo,
-    Transport,
-    with_retries,
-)
+from serving.grpc_transport import GrpcTransport
+from serving.rest_transport import RestTransport
+from serving.transports import ServingError, SignatureInfo, Transport, with_retries
 
 __all__ = ["Client", "Lists", "ServingError", "VersionStatus"]
 

@@ -9,7 +9,7 @@ answers here answers alike on a TensorFlow Serving binary, which is the one for 
 | `models_config`, `text_protos` | what the three configuration files say |
 | `loader`, `versions`, `version_state` | loads versions, and keeps the right ones loaded |
 | `signatures`, `tensors` | whether a request fits, and its tensors as arrays |
-| `predict`, `batching` | one request, and many at once |
+| `predict`, `runners`, `batching` | one request, and many at once |
 | `grpc_service` | `PredictionService`, `ModelService`, health |
 | `rest`, `body`, `listen`, `json_requests`, `json_answers`, `json_errors`, `openapi` | REST |
 | `errors`, `metrics` | canonical codes, Prometheus |

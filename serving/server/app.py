@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from fairness_losses.errors import InvalidInputError
 from serving.log.answer import AnswerLog
-from serving.server.batching import BatchingRunner, DirectRunner, Runner
+from serving.server.batching import BatchingRunner
 from serving.server.config import ServerConfig
 from serving.server.errors import StatusError
 from serving.server.files import Files
@@ -23,6 +23,7 @@ from serving.server.listen import listen
 from serving.server.metrics import Metrics
 from serving.server.predict import Predictor
 from serving.server.rest import RestApi
+from serving.server.runners import DirectRunner, Runner
 from serving.server.text_protos import (
     Batching,
     read_batching,

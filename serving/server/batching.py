@@ -11,85 +11,20 @@ import asyncio
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 
-from serving.server.errors import Code, StatusError, from_exception, invalid
-from serving.server.loader import LoadedVersion
+from serving.server.errors import Code, StatusError, from_exception
 from serving.server.metrics import Metrics
-from serving.server.signatures import Signature
+from serving.server.runners import Arrays, Call, check_size
 from serving.server.text_protos import Batching
 
 _LOG = logging.getLogger(__name__)
 
 _MAX_PADDED_VALUES = 1 << 20
 """Values of one input of a batch after padding: one long list must not blow up its neighbours."""
-
-Arrays = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """What is asked of the graph.
-
-    Attributes:
-        servable: The version.
-        signature: One of its signatures.
-        outputs: Names of the outputs.
-    """
-
-    servable: LoadedVersion
-    signature: Signature
-    outputs: tuple[str, ...]
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Computes the outputs, on any thread."""
-        return self.servable.run(self.signature, inputs, self.outputs)
-
-
-class Runner(Protocol):
-    """Computes requests without blocking the event loop."""
-
-    async def run(self, call: Call, inputs: Arrays, rows: int) -> Arrays:
-        """Computes the outputs of one request.
-
-        Args:
-            call: What is asked.
-            inputs: Validated.
-            rows: Their number.
-
-        Raises:
-            StatusError: The request is too large, there are too many, or the graph failed.
-        """
-
-    def close(self) -> None:
-        """Waits for the threads."""
-
-
-class DirectRunner:
-    """Every request is a call of its own."""
-
-    def __init__(self, threads: int, max_rows: int) -> None:
-        """Initialises the runner.
-
-        Args:
-            threads: Calls at the same time.
-            max_rows: Rows of a request.
-        """
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="run")
-        self._max_rows = max_rows
-
-    async def run(self, call: Call, inputs: Arrays, rows: int) -> Arrays:
-        """See `Runner`."""
-        _check_size(rows, self._max_rows)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call.run, inputs)
-
-    def close(self) -> None:
-        """See `Runner`."""
-        self._executor.shutdown()
 
 
 @dataclasses.dataclass
@@ -141,7 +76,7 @@ class BatchingRunner:
 
     async def run(self, call: Call, inputs: Arrays, rows: int) -> Arrays:
         """See `Runner`."""
-        _check_size(rows, self._settings.max_batch_size)
+        check_size(rows, self._settings.max_batch_size)
         loop = asyncio.get_running_loop()
         task = _Task(inputs, rows, loop.create_future())
         if not (call.signature.has_rows and rows):
@@ -234,11 +169,6 @@ class BatchingRunner:
     def close(self) -> None:
         """See `Runner`."""
         self._executor.shutdown()
-
-
-def _check_size(rows: int, max_rows: int) -> None:
-    if rows > max_rows:
-        raise invalid(f"Task size {rows} is larger than maximum input batch size {max_rows}")
 
 
 def _compute(call: Call, tasks: Sequence[tuple[Arrays, int]]) -> list[Arrays | StatusError]:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from serving.log.answer import Answer, AnswerLog
-from serving.server.batching import Call, Runner
 from serving.server.errors import Code, StatusError
 from serving.server.loader import LoadedVersion
 from serving.server.metrics import Metrics
+from serving.server.runners import Call, Runner
 from serving.server.signatures import CLASSIFY, PREDICT, REGRESS, Signature
 from serving.server.versions import VersionManager
 

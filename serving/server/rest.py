@@ -8,7 +8,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from aiohttp import web
@@ -39,6 +39,8 @@ _GET = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE
 )
 _MAX_INT64 = 2**63 - 1
+_LARGE_BODY = 1 << 16
+_T = TypeVar("_T")
 
 
 class RestApi:
@@ -117,10 +119,10 @@ class RestApi:
             raise classify_or_regress_error(servable, signature_name(document), kind)
 
     async def _predict(self, request: web.Request, choice: dict[str, Any], body: bytes) -> bytes:
-        document = parse_body(body)
+        document = await _apart(body, parse_body, body)
         with self._predictor.versions.borrow(**choice) as servable:
             signature = rest_signature(servable, signature_name(document))
-            inputs, as_rows = read_inputs(document, signature)
+            inputs, as_rows = await _apart(body, read_inputs, document, signature)
             arm = request.headers.get(ARM_HEADER, "")
             outputs = await self._predictor.predict(servable, signature, inputs, (), arm)
             return write_outputs(outputs, as_rows)
@@ -137,6 +139,13 @@ class RestApi:
         response.metadata["signature_def"].Unpack(signatures)
         spec, definitions = _to_json(response.model_spec), _to_json(signatures)
         return b'{"model_spec":%s,"metadata":{"signature_def":%s}}' % (spec, definitions)
+
+
+async def _apart(body: bytes, function: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls a function that takes long for a large body, which then must not hold up others."""
+    if len(body) <= _LARGE_BODY:
+        return function(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 def _choice(parts: dict[str, str | None]) -> dict[str, Any]:

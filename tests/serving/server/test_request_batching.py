@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from small_server import predict_request
 
-from serving.server.batching import BatchingRunner, Call
+from serving.server.batching import BatchingRunner
 from serving.server.errors import Code, StatusError
 from serving.server.metrics import Metrics
+from serving.server.runners import Call
 from serving.server.signatures import Signature, Tensor
 from serving.server.text_protos import Batching
 

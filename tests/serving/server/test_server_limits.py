@@ -17,6 +17,7 @@ import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from small_server import make_files, model_config, models_config, predict_request, run_server
 
+from fairness_losses.errors import InvalidInputError
 from serving.server.loader import LoadedVersion
 
 PLAIN = models_config(model_config("plain"))
@@ -187,6 +188,30 @@ def test_stopping_does_not_wait_forever(saved_models, gate):
         gate.open.set()
         with pytest.raises(requests.ConnectionError):
             answer.result()
+
+
+@pytest.mark.parametrize("port", ["grpc_port", "rest_port"])
+def test_a_port_that_is_taken_is_named(saved_models, port):
+    files = make_files(saved_models, PLAIN)
+    with run_server(files) as server:
+        taken = getattr(server.server, port)
+        message = rf"{taken}.* cannot be listened on"
+        with (
+            pytest.raises(InvalidInputError, match=message),
+            run_server(files, **{port: taken}),
+        ):
+            pass
+        assert is_well(server)
+
+
+def test_a_large_body_is_read_like_a_small_one(saved_models):
+    x = [float(n) for n in range(20_000)]
+    with run_server(make_files(saved_models, PLAIN, batching=False), max_rows=20_000) as server:
+        response = server.post("/v1/models/plain:predict", json={"instances": x})
+        assert response.json()["predictions"] == [n / 2 + 2 for n in x]
+        response = server.post("/v1/models/plain:predict", json={"instances": [*x, "one"]})
+        assert response.status_code == 400
+        assert "Failed to process element: 20000 " in response.json()["error"]
 
 
 def _command(*arguments) -> list[str]:
