@@ -13,7 +13,6 @@ answers here answers alike on a TensorFlow Serving binary, which is the one for 
 | `grpc_service` | `PredictionService`, `ModelService`, health |
 | `rest`, `body`, `listen`, `json_requests`, `json_answers`, `json_errors`, `openapi` | REST |
 | `errors`, `metrics` | canonical codes, Prometheus |
-| `answer_log` | what a log of served lists is told |
 
 Needs `pip install fairtowers[serve]`.
 """
