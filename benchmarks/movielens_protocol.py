@@ -26,7 +26,8 @@ import yaml
 
 from pipelines.config import RunConfig
 from pipelines.config_file import load_config
-from pipelines.run import BASELINE, Run
+from pipelines.run import Run
+from pipelines.variant import BASELINE, Variant
 from serving.retrieve import retrieve_lists
 from serving.retriever import load_retriever
 from towers.examples import read_pairs
@@ -118,7 +119,7 @@ def _lists(run: Run, variant: str, data: Any) -> np.ndarray:
     seen = known.to_pandas().groupby("user_id").item_id.agg(list)
     tower = ExportedTower(run.directory.path(f"{variant}/model") / "query_tower")
     lists = retrieve_lists(
-        load_retriever(run.directory.path(run.served(variant))),
+        load_retriever(run.directory.path(Variant(variant, run.config, run.directory).served)),
         tower.raw(users),
         users["user_id"],
         [seen.get(user, []) for user in users["user_id"].to_pylist()],

@@ -11,26 +11,24 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from fairness_losses.config import FairnessConfig
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, fingerprint
 from pipelines.run_directory import RunDirectory, files_fingerprint
-from towers.config import ITEM_ID, USER_ID
+from pipelines.variant import (
+    BASELINE,
+    Variant,
+    constraint_of,
+    latest_version,
+    model_settings,
+    variant_fairness,
+    without_slices,
+)
 
 if TYPE_CHECKING:
-    from pipelines.audit.measurement import Measurement
     from serving.config import ServingConfig
-
-BASELINE = "without_regularizer"
-"""The variant that every other one is compared with."""
-
-_WARMUP_USERS = 8
 
 
 class Run:
@@ -176,31 +174,33 @@ class Run:
         self.directory.required("schema", "validate")
         for variant in self.variants:
             fairness = variant_fairness(config, variant) if config.groups else None
-            train = self._train_checked if variant == BASELINE else self._train
+            model = self._variant(variant)
+            train = model.train_checked if variant == BASELINE else model.train
             self._build(
                 f"{variant}/model",
                 model_settings(config, fairness),
                 ["examples"],
-                functools.partial(train, variant, fairness),
+                functools.partial(train, fairness, console=self._console),
                 resumes=True,
             )
-            for unmet in _constraint(self._path(f"{variant}/model")).get("unmet", []):
+            for unmet in constraint_of(self._path(f"{variant}/model")).get("unmet", []):
                 self._console.print(f"[yellow]constraint not met:[/yellow] {unmet}")
 
     def index(self) -> None:
         """Embeds the catalogue and builds the index of every variant."""
         for variant in self.variants:
+            model = self._variant(variant)
             self._build(
                 f"{variant}/embeddings",
                 [],
                 ["examples", f"{variant}/model"],
-                functools.partial(self._embed_catalogue, variant),
+                functools.partial(model.embed_catalogue, beam_args=self._beam_args_here),
             )
             self._build(
                 f"{variant}/index",
-                self._index_settings(),
+                model.index_settings,
                 [f"{variant}/embeddings"],
-                functools.partial(self._build_index, variant),
+                model.build_index,
             )
             found = _read_json(self._path(f"{variant}/index") / "index.json")
             if not found["target_reached"]:
@@ -227,14 +227,14 @@ class Run:
 
         inputs = [f"{variant}/model", f"{variant}/embeddings", f"{variant}/index"]
         folder = f"{variant}/serving/{serving.name}"
-        version = _latest_version(self.directory.path(folder))
+        version = latest_version(self.directory.path(folder))
         if self.directory.force or not self._is_current(f"{folder}/{version}", [], inputs):
             version += 1
         self._build(
             f"{folder}/{version}",
             [],
             inputs,
-            functools.partial(self._export, variant, serving, version, exact),
+            functools.partial(self._variant(variant).export, serving, version, exact),
         )
         model_dir = self.directory.path(folder)
         labels = ", ".join(publish(model_dir / str(version))) or "no label"
@@ -248,8 +248,13 @@ class Run:
             self._build(
                 f"{variant}/audit",
                 [self.config.audit, self.config.slices, self.config.fairness.target],
-                ["examples", self.served(variant), f"{variant}/model", f"{variant}/embeddings"],
-                functools.partial(self._audit, variant),
+                [
+                    "examples",
+                    self._variant(variant).served,
+                    f"{variant}/model",
+                    f"{variant}/embeddings",
+                ],
+                self._variant(variant).audit,
             )
 
     def audit_lists(
@@ -338,7 +343,7 @@ class Run:
             self.config.sweep,
             self.directory.root,
             self._build,
-            self._train,
+            lambda name, fairness, out: self._variant(name).train(fairness, out, self._console),
             self._console,
         )
         return points.everything()
@@ -377,173 +382,11 @@ class Run:
     def _fingerprints(self, stages: Sequence[str]) -> dict[str, str]:
         return {name: self.directory.required(name, _command(name)).fingerprint for name in stages}
 
+    def _variant(self, name: str) -> Variant:
+        return Variant(name, self.config, self.directory)
+
     def _path(self, stage: str) -> pathlib.Path:
         return self.directory.path(stage)
-
-    def served(self, variant: str) -> str:
-        """Returns the stage of the newest exported version."""
-        serving = f"{variant}/serving/{self.config.serving.name}"
-        return f"{serving}/{_latest_version(self.directory.path(serving)) or 1}"
-
-    def _train(
-        self, variant: str, fairness: FairnessConfig | None, out: pathlib.Path
-    ) -> dict[str, Any]:
-        from pipelines.progress_bar import ProgressBar
-        from towers.training import train
-
-        config = self.config
-        shown = ["retrieval_loss", f"val_ndcg@{max(config.training.evaluate_at)}"]
-        bar = ProgressBar(f"{variant}/model", shown, self._console)
-        history = train(
-            config.model, self._path("examples"), out, config.seed, fairness, callbacks=[bar]
-        )
-        return {"epochs": len(history), **_without_slices(history[-1]), **_constraint(out)}
-
-    def _train_checked(
-        self, variant: str, fairness: FairnessConfig | None, out: pathlib.Path
-    ) -> dict[str, Any]:
-        """Trains the first variant; what the second would be refused for is refused before."""
-        from towers.building import build_regularizer
-        from towers.training_data import TrainingData
-
-        config = self.config
-        if config.groups and config.fairness.weight > 0:
-            data = TrainingData.load(config.model, self._path("examples"))
-            second = variant_fairness(config, config.fairness.regularizer)
-            build_regularizer(second, config.training, data)
-        return self._train(variant, fairness, out)
-
-    def _embed_catalogue(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
-        from pipelines.embedding import embed_catalogue
-
-        return embed_catalogue(
-            self._path("examples") / "catalogue.parquet",
-            self._path(f"{variant}/model") / "candidate_tower",
-            self.config.towers.dim,
-            out,
-            self._beam_args_here,
-        )
-
-    def _index_settings(self) -> list[object]:
-        settings: list[object] = [self.config.serving.of_the_index(), self.config.seed]
-        needs_target = self.config.serving.policy.kind != "relevance"
-        return [*settings, self.config.fairness.target] if needs_target else settings
-
-    def _build_index(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
-        from serving.index import build_index
-        from serving.mix.plan import index_queries, index_vectors, plan_mix
-        from towers.exported_tower import ExportedTower
-
-        config = self.config.serving
-        embeddings = self._path(f"{variant}/embeddings")
-        vectors = np.load(embeddings / "vectors.npy")
-        items = pq.read_table(embeddings / "items.parquet")
-        labels = items["group"].to_numpy()
-        users = pq.read_table(self._path("examples") / "users.parquet")
-        queries = ExportedTower(self._path(f"{variant}/model") / "query_tower").embed(users)
-        report = build_index(
-            index_vectors(vectors, labels, config.policy),
-            labels,
-            config,
-            out,
-            self.config.seed,
-            query_vectors=index_queries(queries, labels, config.policy),
-            item_ids=items[ITEM_ID].to_numpy(),
-            previous_dir=None if self.directory.force else self._path(f"{variant}/index"),
-        )
-        if config.policy.kind == "relevance":
-            return report
-        catalogue = pq.read_table(self._path("examples") / "catalogue.parquet")
-        plan = plan_mix(
-            vectors,
-            labels,
-            config,
-            out,
-            self.config.seed,
-            target=self.config.fairness.target,
-            query_vectors=queries,
-            relevance=catalogue["frequency"].to_numpy(),
-        )
-        return {**report, "mix": plan}
-
-    def _export(
-        self, variant: str, serving: ServingConfig, version: int, exact: bool, out: pathlib.Path
-    ) -> dict[str, Any]:
-        from serving.check import check_in_fresh_process
-        from serving.export import keys_of_slices, write_version
-        from towers.exported_tower import ExportedTower
-
-        model, examples = self._path(f"{variant}/model"), self._path("examples")
-        users = pq.read_table(examples / "users.parquet").slice(0, _WARMUP_USERS)
-        items = pq.read_table(examples / "catalogue.parquet").slice(0, _WARMUP_USERS)
-        write_version(
-            model / "query_tower",
-            self._path(f"{variant}/embeddings"),
-            self._path(f"{variant}/index"),
-            serving,
-            out,
-            version,
-            {"run": self.config.name, "variant": variant, "seed": self.config.seed},
-            ExportedTower(model / "query_tower").raw(users),
-            policy_keys=keys_of_slices(
-                self.directory.path(f"{variant}/serving/{serving.name}"), serving
-            ),
-            candidate_tower_dir=model / "candidate_tower",
-            warmup_items=ExportedTower(model / "candidate_tower").raw(items),
-            temperature=self.config.training.temperature,
-            exact=exact,
-        )
-        check_in_fresh_process(out)
-        return {"version": version}
-
-    def _audit(self, variant: str, out: pathlib.Path) -> dict[str, Any]:
-        from pipelines.audit.figures import audit
-        from pipelines.audit.served_lists import serve_test_users
-
-        lists = serve_test_users(
-            self._path("examples"),
-            self._path(f"{variant}/model") / "query_tower",
-            self._path(self.served(variant)),
-            self.config,
-        )
-        pq.write_table(lists, out / "lists.parquet")
-        report = audit(self._measure(variant, lists), self.config)
-        report["leakage"] = self._probe(variant, lists[USER_ID])
-        (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
-        return {
-            "lists": lists.num_rows,
-            "candidates": len(lists["candidate_ids"].combine_chunks().flatten()),
-        }
-
-    def _probe(self, variant: str, user_ids: pa.ChunkedArray) -> list[dict[str, Any]]:
-        from pipelines.audit.leakage import leakage
-        from towers.exported_tower import ExportedTower
-
-        users = pq.read_table(self._path("examples") / "users.parquet")
-        users = users.filter(pc.is_in(users[USER_ID], user_ids.combine_chunks()))
-        tower = ExportedTower(self._path(f"{variant}/model") / "query_tower")
-        embeddings = self._path(f"{variant}/embeddings")
-        return leakage(
-            users,
-            tower.embed(users),
-            pq.read_table(embeddings / "items.parquet"),
-            np.load(embeddings / "vectors.npy"),
-            self.config,
-        )
-
-    def _measure(self, variant: str, lists: pa.Table) -> Measurement:
-        from pipelines.audit.measurement import measure
-        from pipelines.audit.served_lists import relevant_pairs
-
-        examples = self._path("examples")
-        return measure(
-            lists,
-            pq.read_table(examples / "catalogue.parquet"),
-            pq.read_table(examples / "users.parquet"),
-            relevant_pairs(examples),
-            self.config,
-            {"variant": variant},
-        )
 
     def _write_report(self, out: pathlib.Path) -> dict[str, Any]:
         from pipelines.audit.figures import compare
@@ -551,20 +394,20 @@ class Run:
 
         audits = list(self._read_per_variant("audit/report.json").values())
         measurements = [
-            self._measure(v, pq.read_table(self._path(f"{v}/audit") / "lists.parquet"))
+            self._variant(v).measure(pq.read_table(self._path(f"{v}/audit") / "lists.parquet"))
             for v in self.variants
         ]
         extra = {
             "counts": _read_json(self._path("examples") / "counts.json"),
             "index": self._read_per_variant("index/index.json"),
             "training": {
-                variant: [_without_slices(row) for row in history]
+                variant: [without_slices(row) for row in history]
                 for variant, history in self._read_per_variant("model/history.json").items()
             },
             "constraint": {
                 variant: {name: said[name] for name in ("bands", "unmet_bands")}
                 for variant in self.variants
-                if (said := _constraint(self._path(f"{variant}/model")))
+                if (said := constraint_of(self._path(f"{variant}/model")))
             },
         }
         comparison = None
@@ -575,13 +418,6 @@ class Run:
 
     def _read_per_variant(self, name: str) -> dict[str, Any]:
         return {variant: _read_json(self._path(f"{variant}/{name}")) for variant in self.variants}
-
-
-def variant_fairness(config: RunConfig, variant: str) -> FairnessConfig:
-    """Returns how a variant is trained: its depth said, and without a weight for the baseline."""
-    depth = config.fairness.depth or max(config.audit.ks)
-    off = {"weight": 0.0} if variant == BASELINE else {}
-    return config.fairness.model_copy(update={"depth": depth, **off})
 
 
 def examples_settings(config: RunConfig) -> list[object]:
@@ -599,11 +435,6 @@ def examples_settings(config: RunConfig) -> list[object]:
     ]
 
 
-def model_settings(config: RunConfig, fairness: FairnessConfig | None) -> list[object]:
-    """Returns what a trained model depends on besides the examples."""
-    return [config.model, fairness, config.seed]
-
-
 def _check_name(name: str) -> None:
     """A name is that of a folder beside others, which no other path should take the place of."""
     if not name or name.startswith(".") or name != pathlib.PurePath(name).name:
@@ -613,35 +444,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _constraint(model: pathlib.Path) -> dict[str, Any]:
-    """How much of a model's constraint is met and what is not; nothing if it has none."""
-    path = model / "constraint.json"
-    if not path.is_file():
-        return {}
-    found = _read_json(path)
-    return {
-        "bands": len(found["constraints"]),
-        "unmet_bands": len(found["unmet"]),
-        "unmet": found["unmet"],
-    }
-
-
-def _without_slices(epoch: dict[str, Any]) -> dict[str, Any]:
-    """Leaves figures of user slices to the audit, which knows when to suppress them."""
-    return {
-        name: value
-        for name, value in epoch.items()
-        if "[" not in name or name.startswith("val_exposure_ratio")
-    }
-
-
 def _read_json(path: pathlib.Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _latest_version(folder: pathlib.Path) -> int:
-    """Number of the newest complete version in a serving folder; 0 if there is none."""
-    return max((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), default=0)
 
 
 def _folder_fingerprint(directory: str | None, run: pathlib.Path) -> str:

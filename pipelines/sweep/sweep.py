@@ -14,12 +14,12 @@ from rich.console import Console
 from fairness_losses.config import UNKNOWN, FairnessConfig
 from fairness_losses.errors import DivergedError, InvalidInputError
 from pipelines.config import RunConfig
-from pipelines.run import BASELINE, model_settings, variant_fairness
 from pipelines.run_directory import RECORD
 from pipelines.sweep.config import SweepConfig
 from pipelines.sweep.frontier import frontier, write_frontier
 from pipelines.sweep.measuring import Measuring
 from pipelines.sweep.points import Point, points_of
+from pipelines.variant import BASELINE, model_settings, variant_fairness
 from towers.building import build_regularizer
 from towers.training_data import TrainingData
 
