@@ -237,9 +237,12 @@ def _controls(
 
 
 def _padded(rows: Sequence[Sequence[Any]], padding: Any) -> list[list[Any]]:
-    """Rows of one length, at least 1: a server that merges requests pads no empty ones."""
-    longest = max(1, *map(len, rows))
-    return [[*row, *[padding] * (longest - len(row))] for row in rows]
+    """Rows of one length that begin with padding.
+
+    A server that merges requests repeats the first value of one to make them equally long.
+    """
+    longest = max(map(len, rows), default=0)
+    return [[padding, *row, *[padding] * (longest - len(row))] for row in rows]
 
 
 def _to_array(value: Any, dtype: str | None) -> np.ndarray:

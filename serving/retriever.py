@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ import tensorflow as tf
 
 from fairness_losses.errors import InvalidInputError
 from serving.mix.mix import CandidateMix, Controls
-from serving.mix.steering import Prices
 from serving.search import NO_ITEM, require_scann
 
 POLICY_KEY, EXCLUDE_IDS = "policy_key", "exclude_ids"
@@ -30,8 +28,8 @@ CONTROLS = {
 ALL_OTHERS = "*"
 """Name in `control_groups` of all groups that are not named."""
 
-NEW_PRICES = "new_prices"
-"""Input of the signature `steering_prices`."""
+PRICES = "prices"
+"""Output of `steering_prices`, and input of `set_steering_prices`."""
 
 METADATA_FILE = "metadata.json"
 """Beside the SavedModel: what it is, see `serving.export`."""
@@ -109,9 +107,10 @@ class Retriever(tf.Module):
 
             `query_embedding` and, with a candidate tower, `candidate_embedding` return `embedding`,
             float32 `[num_queries, dim]`, of features. Under the policy `steered`,
-            `steering_prices` takes `new_prices`, float32 `[n, num_groups]`, for the first n policy
-            rows, none to read only, and returns `prices`, float32 `[num_rows, num_groups]`, and
-            their `groups`, string `[num_groups]`.
+            `steering_prices` returns `prices`, float32, and their `groups`, string, both
+            `[num_queries, num_groups]`, for the policies of `policy_key`; `set_steering_prices`
+            takes `prices`, too, which they have from then on. All inputs and outputs have the
+            first dimension of a request, so that a server can merge requests.
         """
         features = self._embed.structured_input_signature[1]
         signatures = {
@@ -125,10 +124,12 @@ class Retriever(tf.Module):
             specs = item.structured_input_signature[1]
             signatures["candidate_embedding"] = _trace(self._candidate_embedding, specs)
         if self._mix.prices is not None:
-            shape = [None, self._mix.num_groups]
-            new = {NEW_PRICES: tf.TensorSpec(shape, tf.float32, name=NEW_PRICES)}
-            steer = functools.partial(_steering_prices, self._mix.prices, self._labels[:-1])
-            signatures["steering_prices"] = _trace(steer, new)
+            key = {POLICY_KEY: CONTROLS[POLICY_KEY]}
+            new = tf.TensorSpec([None, self._mix.num_groups], tf.float32, name=PRICES)
+            signatures["steering_prices"] = _trace(self._steering_prices, key)
+            signatures["set_steering_prices"] = _trace(
+                self._set_steering_prices, {**key, PRICES: new}
+            )
         return signatures
 
     @property
@@ -174,15 +175,31 @@ class Retriever(tf.Module):
         is_of = self._group_of.lookup(names)[:, :, tf.newaxis] == tf.range(
             self._mix.num_groups, dtype=tf.int64
         )
-        own = tf.reduce_sum(tf.where(is_of, log_weights[:, :, tf.newaxis], 0.0), axis=1)
-        others = tf.reduce_sum(
-            tf.where(names == ALL_OTHERS, log_weights, 0.0), axis=1, keepdims=True
-        )
+        # Means: a server that merges requests repeats what is named to make them equally long.
+        own = _mean_where(is_of, log_weights[:, :, tf.newaxis])
+        others = _mean_where(names == ALL_OTHERS, log_weights)[:, tf.newaxis]
         return tf.where(tf.reduce_any(is_of, axis=1), own, others)
 
     def _observe(self, rows: tf.Tensor, row: tf.Tensor, counts: tf.Tensor) -> None:
         if self._mix.prices is not None:
             self._mix.prices.observe(row, self._mix.codes_of(rows), counts)
+
+    def _steering_prices(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert self._mix.prices is not None
+        row = tf.cast(self._policy_row_of.lookup(inputs[POLICY_KEY]), tf.int32)
+        prices = self._mix.prices.of(row)
+        groups = tf.tile(self._labels[tf.newaxis, :-1], [tf.size(row), 1])
+        return {PRICES: prices, "groups": groups}
+
+    def _set_steering_prices(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        prices = self._mix.prices
+        assert prices is not None
+        row = self._policy_row_of.lookup(inputs[POLICY_KEY])
+        before = prices.all()
+        after = tf.tensor_scatter_nd_update(before, row[:, tf.newaxis], inputs[PRICES])
+        # As a difference, so that nothing is lost of what other requests add meanwhile.
+        prices.add(after - before)
+        return self._steering_prices(**{POLICY_KEY: inputs[POLICY_KEY]})
 
     def _lists(self, rows: tf.Tensor, scores: tf.Tensor, policy: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.ensure_shape(rows, [None, self.k])
@@ -199,15 +216,11 @@ class Retriever(tf.Module):
         }
 
 
-def _steering_prices(
-    prices: Prices, groups: tf.Tensor, **inputs: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    # As a difference, so that nothing is lost of what other requests add meanwhile.
-    new = inputs[NEW_PRICES][: prices.shape[0]]
-    number = tf.shape(new)[0]
-    change = new - prices.all()[:number]
-    prices.add(tf.pad(change, [[0, prices.shape[0] - number], [0, 0]]))
-    return {"prices": prices.all(), "groups": groups}
+def _mean_where(chosen: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Mean along the second axis of the chosen values; 0 where there are none."""
+    total = tf.reduce_sum(tf.where(chosen, values, 0.0), axis=1)
+    number = tf.math.count_nonzero(chosen, axis=1, dtype=tf.float32)
+    return total / tf.maximum(number, 1.0)
 
 
 def _table(keys: Sequence[str] | np.ndarray, values: Any, default: int) -> Any:

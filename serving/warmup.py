@@ -14,7 +14,6 @@ from serving.retriever import (
     CONTROL_GROUPS,
     CONTROL_WEIGHTS,
     EXCLUDE_IDS,
-    NEW_PRICES,
     POLICY_KEY,
 )
 
@@ -68,8 +67,7 @@ def ask_all(
             of_items = _inputs(signatures["candidate_embedding"], items, size)
             ask("candidate_embedding", of_items)
     if "steering_prices" in signatures:
-        spec = signatures["steering_prices"].structured_input_signature[1][NEW_PRICES]
-        ask("steering_prices", {NEW_PRICES: tf.zeros([0, spec.shape[1]])})
+        ask("steering_prices", {POLICY_KEY: tf.constant([""])})
     return exchanges
 
 

@@ -247,14 +247,16 @@ def test_keys_of_slices_are_in_the_graph_and_their_names_are_not(exported):
 def test_a_loaded_model_steers_itself(exported, index):
     model = load_retriever(exported(index, kind="steered"))
     ask, steer = model.signatures["serving_default"], model.signatures["steering_prices"]
-    read = {"new_prices": tf.zeros([0, 3])}
+    read = {"policy_key": tf.constant([""])}
     users = {"user_id": tf.constant([f"u{i}" for i in range(40)]), "offset": tf.zeros([40, 1])}
     start = steer(**read)["prices"].numpy()
-    assert steer(**read)["groups"].numpy().tolist() == [b"a", b"b", b"c"]
+    assert steer(**read)["groups"].numpy().tolist() == [[b"a", b"b", b"c"]]
     ask(**users)
     assert (steer(**read)["prices"].numpy() != start).all()
     # From prices that are far off it comes back.
-    steer(new_prices=tf.constant([[0.0, 0.0, 0.0]]))
+    # A merged request may name a row twice.
+    far = {"policy_key": tf.constant(["", ""]), "prices": tf.zeros([2, 3])}
+    assert (model.signatures["set_steering_prices"](**far)["prices"].numpy() == 0).all()
     attention = dcg_weights(20) / dcg_weights(20).sum()
     shares = [((ask(**users)["groups"].numpy() == b"c") @ attention).mean() for _ in range(80)]
     assert shares[0] < 0.1

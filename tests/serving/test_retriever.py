@@ -122,6 +122,20 @@ def test_other_weights_multiply_the_odds(ask):
     assert answer["scores"][1].tolist() == [2, 3]
 
 
+def test_a_weight_that_is_repeated_counts_once(make):
+    """As a server does to the first one, where it merges requests that are not equally long."""
+    inputs = {
+        "user_id": tf.constant(["u1"]),
+        "offset": tf.zeros([1, 1]),
+        "policy_key": tf.constant([""]),
+        "exclude_ids": tf.zeros([1, 0], tf.string),
+        "control_groups": tf.constant([["b", "b"]]),
+        "control_weights": tf.constant([[7.0, 7.0]]),
+    }
+    answer = make(k=2, temperature=0.5).make_signatures()["controlled"](**inputs)
+    assert _text(answer["candidate_ids"].numpy()) == [["plain", "with, comma"]]
+
+
 def test_a_policy_key_is_looked_up_and_others_get_the_default(ask):
     slices = {"slice": "s", "values": {"x": {"shares": {"a": 0.9999999, "b": 0.0000001}}}}
     settings = {

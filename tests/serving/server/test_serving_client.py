@@ -45,11 +45,11 @@ def test_controls_are_padded_and_neutral_where_not_given(make_client):
         exclude=[["a", "b"], []],
         control=[{"g": 0.5, "*": 0.0}, {"h": 3.0}],
     )
-    assert lists.policy.tolist() == ["k1|g+*|a+b", "k2|h+|+"]
-    np.testing.assert_array_equal(lists.scores[:, 0], np.array([0.5, 3.0], np.float32))
+    assert lists.policy.tolist() == ["k1|+g+*|+a+b", "k2|+h+|++"]
+    np.testing.assert_array_equal(lists.scores[:, 0], np.array([1.0, 3.0], np.float32))
     assert np.isneginf(lists.scores[:, 2]).all()
     assert client.retrieve(FEATURES, policy_key="k").policy.tolist() == ["k||"] * 2
-    assert client.retrieve(FEATURES, control={"g": 2.0}).policy.tolist() == ["|g|"] * 2
+    assert client.retrieve(FEATURES, control={"g": 2.0}).policy.tolist() == ["|+g|"] * 2
 
 
 def test_embeddings_and_other_signatures(make_client):
