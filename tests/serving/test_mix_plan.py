@@ -243,8 +243,9 @@ def test_keys_of_slices_are_in_the_graph_and_their_names_are_not(exported):
         assert 0.28 <= shares[1] <= 0.4
 
 
-@pytest.mark.parametrize("index", ["exact", "scann"])
-def test_a_loaded_model_steers_itself(exported, index):
+# Far from the prices that an index was tuned at, it finds fewer of the items that they lift.
+@pytest.mark.parametrize(("index", "within"), [("exact", 0.02), ("scann", 0.1)])
+def test_a_loaded_model_steers_itself(exported, index, within):
     model = load_retriever(exported(index, kind="steered"))
     ask, steer = model.signatures["serving_default"], model.signatures["steering_prices"]
     read = {"policy_key": tf.constant([""])}
@@ -260,7 +261,7 @@ def test_a_loaded_model_steers_itself(exported, index):
     attention = dcg_weights(20) / dcg_weights(20).sum()
     shares = [((ask(**users)["groups"].numpy() == b"c") @ attention).mean() for _ in range(80)]
     assert shares[0] < 0.1
-    assert shares[-1] == pytest.approx(1 / 3, rel=0.02)
+    assert shares[-1] == pytest.approx(1 / 3, rel=within)
     before = steer(**read)["prices"].numpy()
     model.signatures["relevance"](**users)
     assert (steer(**read)["prices"].numpy() == before).all()
