@@ -6,6 +6,7 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -70,15 +71,16 @@ def train(
             updates = constraint_updates(model, data, training, fairness, total)
         held = [updates] if updates else []
         if first_epoch < training.epochs:
-            model.fit(
-                epochs_of(batches, training.batch_size, seed, first_epoch, training.epochs),
-                steps_per_epoch=steps,
-                initial_epoch=first_epoch,
-                epochs=training.epochs,
-                # Multipliers move before the checkpoint that has to hold them.
-                callbacks=[*held, checkpoint, _tensorboard(out_dir), *callbacks],
-                verbose=0,
-            )
+            with _tensorboard(out_dir) as tensorboard:
+                model.fit(
+                    epochs_of(batches, training.batch_size, seed, first_epoch, training.epochs),
+                    steps_per_epoch=steps,
+                    initial_epoch=first_epoch,
+                    epochs=training.epochs,
+                    # Multipliers move before the checkpoint that has to hold them.
+                    callbacks=[*held, checkpoint, tensorboard, *callbacks],
+                    verbose=0,
+                )
         if updates is not None and fairness is not None:
             slices = slice_membership(data.users, fairness.slices)[0] or ["everybody"]
             found = outcome(updates, slices, data.catalogue.groups.labels)
@@ -106,10 +108,31 @@ def _strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def _tensorboard(out_dir: pathlib.Path) -> tf.keras.callbacks.TensorBoard:
-    return tf.keras.callbacks.TensorBoard(
-        out_dir / "tensorboard", write_graph=False, update_freq=_STEPS_PER_LOG
-    )
+class _TensorBoard(tf.keras.callbacks.TensorBoard):
+    """Knows whether its writer is the one that all summaries of the process go to."""
+
+    is_open = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        self.is_open = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.is_open = False
+        super().on_train_end(logs)
+
+
+@contextlib.contextmanager
+def _tensorboard(out_dir: pathlib.Path) -> Iterator[_TensorBoard]:
+    """The callback; where training is interrupted, the process gets its summary writer back."""
+    callback = _TensorBoard(out_dir / "tensorboard", write_graph=False, update_freq=_STEPS_PER_LOG)
+    try:
+        yield callback
+    except BaseException as error:
+        if callback.is_open:
+            with contextlib.suppress(type(error)):
+                callback.on_train_end()
+        raise
 
 
 def _evaluation(

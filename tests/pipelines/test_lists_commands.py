@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import S3Options
 from fake_file_system import FakeFileSystem
 from typer.testing import CliRunner
 
-from pipelines import cli
+from pipelines import cli, cli_app
 from pipelines.config_file import load_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -171,7 +171,7 @@ def test_a_watch_ends_when_nothing_comes(run, monkeypatch):
         seen.append(handlers())
         return load_config(*arguments)
 
-    monkeypatch.setattr(cli, "load_config", load)
+    monkeypatch.setattr(cli_app, "load_config", load)
     result = CliRunner().invoke(cli.app, command("watch", folder, "--idle", "1"))
     assert result.exit_code == 0, result.output
     assert "60 lists read" in result.output
