@@ -73,9 +73,9 @@ class Retriever(tf.Module):
         self._mix = mix
         self._model_version = model_version
         self._temperature = temperature
-        # One more name each, so that `NO_ITEM` can be looked up like any other row.
-        self._item_ids = tf.constant([*item_ids, ""], tf.string)
-        self._labels = tf.constant([*group_labels, ""], tf.string)
+        # `NO_ITEM` is -1: each name is looked up one place further on, after the name of none.
+        self._item_ids = tf.constant(["", *item_ids], tf.string)
+        self._labels = tf.constant(["", *group_labels], tf.string)
         self._row_of = _table(item_ids, range(len(item_ids)), NO_ITEM)
         self._group_of = _table(group_labels, range(len(group_labels)), NO_ITEM)
         self._policy_row_of = _table(["", *policy_keys], range(len(policy_keys) + 1), 0)
@@ -188,7 +188,7 @@ class Retriever(tf.Module):
         assert self._mix.prices is not None
         row = tf.cast(self._policy_row_of.lookup(inputs[POLICY_KEY]), tf.int32)
         prices = self._mix.prices.of(row)
-        groups = tf.tile(self._labels[tf.newaxis, :-1], [tf.size(row), 1])
+        groups = tf.tile(self._labels[tf.newaxis, 1:], [tf.size(row), 1])
         return {PRICES: prices, "groups": groups}
 
     def _set_steering_prices(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -203,14 +203,10 @@ class Retriever(tf.Module):
 
     def _lists(self, rows: tf.Tensor, scores: tf.Tensor, policy: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.ensure_shape(rows, [None, self.k])
-        known = tf.where(rows == NO_ITEM, tf.size(self._item_ids) - 1, rows)
-        codes = self._mix.codes_of(rows)
         return {
-            "candidate_ids": tf.gather(self._item_ids, known),
+            "candidate_ids": tf.gather(self._item_ids, rows + 1),
             "scores": tf.ensure_shape(scores, [None, self.k]),
-            "groups": tf.gather(
-                self._labels, tf.where(codes < 0, tf.size(self._labels) - 1, codes)
-            ),
+            "groups": tf.gather(self._labels, self._mix.codes_of(rows) + 1),
             "policy": policy,
             "model_version": tf.fill(tf.shape(rows)[:1], self._model_version),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 
@@ -11,6 +11,10 @@ from serving.scann_state import as_module, load_state, require_scann
 
 NO_ITEM = -1
 """Row in place of a candidate where a list is shorter than k, and of an id that is unknown."""
+
+
+Count: TypeAlias = int | tf.Tensor
+"""A number that is known when the graph is made, or when it is asked."""
 
 
 class Search(Protocol):
@@ -50,11 +54,15 @@ class ExactSearch(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Search`."""
         scores, rows = tf.math.top_k(self.scores(queries, excluded), k)
+        if excluded.shape[1] == 0:
+            return rows, scores
         return without_hidden(rows, scores), scores
 
     def scores(self, queries: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
         """Scores of all items, float32 `[num_queries, num_items]`; -inf for the excluded."""
         scores = tf.matmul(queries, self._vectors, transpose_b=True)
+        if excluded.shape[1] == 0:
+            return scores
         known = tf.where(excluded != NO_ITEM)
         cells = tf.stack([tf.cast(known[:, 0], tf.int32), tf.gather_nd(excluded, known)], axis=1)
         hidden = tf.fill([tf.shape(cells)[0]], -float("inf"))
@@ -89,25 +97,39 @@ class LeafSearch(tf.Module):
         self, queries: tf.Tensor, k: int, excluded: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Search`."""
+        if excluded.shape[1] == 0:  # Masking would cost as much as a third of the search.
+            reorder = tf.maximum(self._reorder, k)
+            rows, scores = self._full(queries, k, reorder, self._leaves_to_search)
+            shape = [None, tf.get_static_value(k)]
+            rows.set_shape(shape)
+            scores.set_shape(shape)
+            return rows, scores
         num_excluded = tf.shape(excluded)[1]
         wanted = tf.minimum(k + num_excluded, self.num_items)
         more_leaves = -(-num_excluded * self.leaves // self.num_items)
         leaves = tf.minimum(self._leaves_to_search + more_leaves, self.leaves)
         reorder = tf.maximum(self._reorder + num_excluded, wanted)
-        rows, scores = self.fetch(queries, wanted, reorder, leaves)
-        is_short = (tf.shape(rows)[1] < wanted) | tf.reduce_any(rows == NO_ITEM)
-        rows, scores = tf.cond(
-            is_short,
-            lambda: self.fetch(queries, wanted, reorder, self.leaves),
-            lambda: (rows, scores),
-        )
-        if excluded.shape[1] == 0:  # Masking would cost as much as a third of the search.
-            return rows, scores
+        rows, scores = self._full(queries, wanted, reorder, leaves)
         scores, order = tf.math.top_k(tf.where(_is_in(rows, excluded), -float("inf"), scores), k)
         return without_hidden(tf.gather(rows, order, batch_dims=1), scores), scores
 
+    def _full(
+        self, queries: tf.Tensor, wanted: Count, reorder: Count, leaves: Count
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What some leaves hold or, where one list is short, what the whole tree does."""
+        rows, scores = self.fetch(queries, wanted, reorder, leaves)
+        if isinstance(leaves, int) and leaves == self.leaves:
+            return rows, scores
+        # Lists are filled from the front, so the last column tells. NaN is not above -inf either.
+        is_full = (tf.shape(rows)[1] == wanted) & tf.reduce_all(scores[:, -1:] > -float("inf"))
+        return tf.cond(
+            is_full,
+            lambda: (rows, scores),
+            lambda: cleaned(*self.fetch(queries, wanted, reorder, self.leaves)),
+        )
+
     def fetch(
-        self, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
+        self, queries: tf.Tensor, wanted: Count, reorder: Count, leaves: Count
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what some leaves hold.
 
@@ -118,7 +140,9 @@ class LeafSearch(tf.Module):
             leaves: Partitions looked into.
 
         Returns:
-            Rows and scores as `Search` returns them, with fewer columns where no list is as long.
+            Rows, int32, and scores, float32, by descending score, with fewer columns where no list
+            is as long. What ends a list that is shorter than others has the score NaN or -inf,
+            see `cleaned`.
         """
         raise NotImplementedError
 
@@ -148,14 +172,14 @@ class ScannSearch(LeafSearch):
         self._state = state
 
     def fetch(
-        self, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
+        self, queries: tf.Tensor, wanted: Count, reorder: Count, leaves: Count
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `LeafSearch`."""
         return search_state(self._state, queries, wanted, reorder, leaves)
 
 
 def search_state(
-    state: Any, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
+    state: Any, queries: tf.Tensor, wanted: Count, reorder: Count, leaves: Count
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Asks a ScaNN index; the arguments are those of `LeafSearch.fetch`, which see."""
     searcher = require_scann().searcher_from_module(state)
@@ -165,10 +189,9 @@ def search_state(
         pre_reorder_num_neighbors=reorder,
         leaves_to_search=leaves,
     )
-    scores = tf.ensure_shape(scores, [None, None])
-    # Lists that are shorter than others of the batch end with NaN.
-    scores = tf.where(tf.math.is_nan(scores), -float("inf"), scores)
-    return without_hidden(tf.ensure_shape(rows, [None, None]), scores), scores
+    rows.set_shape([None, None])
+    scores.set_shape([None, None])
+    return rows, scores
 
 
 def load_scann_search(
@@ -188,6 +211,12 @@ def _is_in(rows: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
     excluded = tf.sort(tf.concat([below_all, excluded], axis=1), axis=1)
     nearest = tf.searchsorted(excluded, rows, side="right") - 1
     return tf.gather(excluded, nearest, batch_dims=1) == rows
+
+
+def cleaned(rows: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lists of `LeafSearch.fetch`, with `NO_ITEM` and -inf where they have ended."""
+    is_there = scores > -float("inf")  # Which NaN is not.
+    return tf.where(is_there, rows, NO_ITEM), tf.where(is_there, scores, -float("inf"))
 
 
 def without_hidden(rows: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.scann_state import State, as_module, take_rows, without_vectors
-from serving.search import NO_ITEM, LeafSearch, Search, search_state, without_hidden
+from serving.search import NO_ITEM, Count, LeafSearch, Search, cleaned, search_state, without_hidden
 
 _SPARE = 64
 """Candidates that a shard gives beyond those asked for. Codes are coarse, so several candidates may
@@ -87,7 +87,7 @@ class ShardedScannSearch(LeafSearch):
         self._vectors = tf.Variable(vectors, trainable=False)
 
     def fetch(
-        self, queries: tf.Tensor, wanted: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor
+        self, queries: tf.Tensor, wanted: Count, reorder: Count, leaves: Count
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `LeafSearch`."""
         rows = tf.sort(self._nearest_codes(queries, reorder, leaves), axis=1)
@@ -96,7 +96,7 @@ class ShardedScannSearch(LeafSearch):
         scores, order = tf.math.top_k(scores, tf.minimum(wanted, tf.shape(rows)[1]))
         return without_hidden(tf.gather(rows, order, batch_dims=1), scores), scores
 
-    def _nearest_codes(self, queries: tf.Tensor, number: tf.Tensor, leaves: tf.Tensor) -> tf.Tensor:
+    def _nearest_codes(self, queries: tf.Tensor, number: Count, leaves: Count) -> tf.Tensor:
         """Rows of the candidates with the best codes, int32 `[num_queries, <= number]`."""
 
         def ask(size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -116,17 +116,17 @@ class ShardedScannSearch(LeafSearch):
         _, rows, _ = tf.while_loop(
             lambda size, rows, is_settled: ~is_settled,
             lambda size, rows, is_settled: ask(size),
-            ask(number + _SPARE),
+            ask(tf.convert_to_tensor(number) + _SPARE),
             shape_invariants=(tf.TensorShape([]), any_shape, tf.TensorShape([])),
         )
         return rows
 
     @staticmethod
     def _ask_shard(
-        state: tf.Module, start: int, queries: tf.Tensor, size: tf.Tensor, leaves: tf.Tensor
+        state: tf.Module, start: int, queries: tf.Tensor, size: tf.Tensor, leaves: Count
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """A shard's candidates by the scores of their codes, `[num_queries, size]`."""
-        rows, scores = search_state(state, queries, size, size, leaves)
+        rows, scores = cleaned(*search_state(state, queries, size, size, leaves))
         padding = [[0, 0], [0, size - tf.shape(rows)[1]]]
         rows = tf.pad(_shift(rows, start), padding, constant_values=NO_ITEM)
         return rows, tf.pad(scores, padding, constant_values=-float("inf"))

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.index_audit import Comparison
-from serving.search import NO_ITEM, LeafSearch
+from serving.search import NO_ITEM, LeafSearch, cleaned
 
 _REORDERS = (1.25, 1.5, 1.75, 2, 2.5, 3, 4, 6, 8, 12, 16)
 """Candidates reordered, in lengths of a list."""
@@ -168,7 +168,9 @@ class _Probe:
         queries = tf.TensorSpec([None, sample.queries.shape[1]], tf.float32)
         # What leaves cannot fill counts as lost here, so the whole tree is never searched instead.
         self._fetch = tf.function(
-            lambda queries, leaves, reorder: search.fetch(queries, self.k, reorder, leaves),
+            lambda queries, leaves, reorder: cleaned(
+                *search.fetch(queries, self.k, reorder, leaves)
+            ),
             input_signature=[queries, number, number],
         )
 

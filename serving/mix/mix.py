@@ -72,11 +72,16 @@ class CandidateMix(tf.Module):
         super().__init__()
         self._policy, self._k = policy, k
         self._search, self._pool = search, pool
-        self._codes = tf.constant(np.append(targets.codes, -1), tf.int32)
+        self._codes = tf.constant(np.append(-1, targets.codes), tf.int32)
         self._shares = tf.constant(targets.shares, tf.float64)
         self._tolerance = tf.constant(targets.tolerance, tf.float64)
         self._sizes = np.bincount(targets.codes, minlength=len(targets.labels))
         self._has_target = (targets.shares > 0).any(axis=0)
+        places = tf.fill([len(targets.shares)], k)
+        # Of every policy row, for lists all places of which are for groups with a target.
+        self._of_row = Bounds(
+            *(b.numpy() for b in quota_bounds(targets.shares, targets.tolerance, places))
+        )
         self._minimum = None
         if policy.prefix != "none":
             self._minimum = tf.constant(minimum_tables(policy, targets.shares, k))
@@ -106,7 +111,7 @@ class CandidateMix(tf.Module):
 
     def codes_of(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the groups of rows of the catalogue, int32; -1 for `NO_ITEM`."""
-        return tf.gather(self._codes, tf.where(rows == NO_ITEM, tf.size(self._codes) - 1, rows))
+        return tf.gather(self._codes, rows + 1)  # `NO_ITEM` is -1.
 
     def by_relevance(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The k highest scores, whatever the policy.
@@ -238,9 +243,15 @@ class CandidateMix(tf.Module):
     def _bounds(
         self, shares: tf.Tensor, controls: Controls, places: tf.Tensor, minimum: tf.Tensor | None
     ) -> Bounds:
-        lower, upper = quota_bounds(shares, tf.gather(self._tolerance, controls.row), places)
+        if controls.bonus is None and self._has_target.all():
+            lower, upper = (tf.gather(bound, controls.row) for bound in self._of_row)
+        else:
+            tolerance = tf.gather(self._tolerance, controls.row)
+            lower, upper = quota_bounds(shares, tolerance, places)
         if minimum is not None:
             lower = tf.maximum(lower, minimum[:, -1])
+        if self._has_target.all():
+            return Bounds(lower, upper)
         kept = (self._k - places)[:, tf.newaxis]
         return Bounds(
             tf.where(self._has_target, lower, kept), tf.where(self._has_target, upper, kept)
@@ -285,9 +296,7 @@ class CandidateMix(tf.Module):
         """The most that a list without controls can hold of every group."""
         k, most = self._k, np.full(len(self._sizes), self._k)
         if self._policy.kind == "quota" and self._has_target.all():
-            places = tf.fill([len(targets.shares)], k)
-            bounds = quota_bounds(targets.shares, targets.tolerance, places)
-            most = bounds.upper.numpy().max(axis=0)
+            most = self._of_row.upper.max(axis=0)
             if np.minimum(most, self._sizes).sum() < k:
                 most = np.full(len(most), k)
         return tuple(int(n) * self._more for n in most)

@@ -48,7 +48,7 @@ class OverFetchPool(tf.Module):
         """
         super().__init__()
         self._search = search
-        self._codes = tf.constant(np.append(codes, -1), tf.int32)
+        self._codes = tf.constant(np.append(-1, codes), tf.int32)
         self._sizes = np.bincount(codes, minlength=num_groups).astype(np.int32)
         self._k = k
         self._own_groups = list(indexes or {})
@@ -129,7 +129,7 @@ class OverFetchPool(tf.Module):
         return join([(rows, scores), *found])
 
     def _codes_of(self, rows: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self._codes, tf.where(rows == NO_ITEM, tf.size(self._codes) - 1, rows))
+        return tf.gather(self._codes, rows + 1)  # `NO_ITEM` is -1.
 
     def _count(self, rows: tf.Tensor, wanted: Wanted) -> tf.Tensor:
         count = count_groups(self._codes_of(rows), len(self._sizes))

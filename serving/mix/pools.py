@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from serving.search import NO_ITEM, ExactSearch, Search
+from serving.search import NO_ITEM, ExactSearch, Search, without_hidden
 
 
 class Wanted(NamedTuple):
@@ -78,7 +78,7 @@ class ExactPool(tf.Module):
         found = []
         for rows, depth in zip(self._rows, wanted.depths, strict=True):
             best = tf.math.top_k(tf.gather(scores, rows, axis=1), min(depth, len(rows)))
-            found.append((tf.gather(rows, best.indices), best.values))
+            found.append((without_hidden(tf.gather(rows, best.indices), best.values), best.values))
         return join(found)
 
 
@@ -96,9 +96,10 @@ class GroupIndex(tf.Module):
         super().__init__()
         self._search = search
         self.size = len(rows)
-        self._row_of = tf.constant(np.append(rows, NO_ITEM), tf.int32)
+        # `NO_ITEM` is -1: each row is looked up one place further on, after that of none.
+        self._row_of = tf.constant(np.append(NO_ITEM, rows), tf.int32)
         inverse = np.full(num_items + 1, NO_ITEM, np.int32)
-        inverse[rows] = np.arange(len(rows))
+        inverse[rows + 1] = np.arange(len(rows))
         self._own_row_of = tf.constant(inverse)
 
     def __call__(
@@ -106,10 +107,9 @@ class GroupIndex(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns rows of the catalogue and scores, both `[num_queries, min(depth, size)]`."""
         if excluded.shape[1] != 0:
-            last = tf.size(self._own_row_of) - 1
-            excluded = tf.gather(self._own_row_of, tf.where(excluded == NO_ITEM, last, excluded))
+            excluded = tf.gather(self._own_row_of, excluded + 1)
         rows, scores = self._search(queries, min(depth, self.size), excluded)
-        return tf.gather(self._row_of, tf.where(rows == NO_ITEM, self.size, rows)), scores
+        return tf.gather(self._row_of, rows + 1), scores
 
 
 class BucketPool(tf.Module):
@@ -131,6 +131,6 @@ class BucketPool(tf.Module):
 
 
 def join(found: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts rows and scores of several searches side by side; `NO_ITEM` and -inf for none."""
+    """Puts rows and scores of several searches side by side."""
     rows, scores = (tf.concat(parts, axis=1) for parts in zip(*found, strict=True))
-    return tf.where(scores > -float("inf"), rows, NO_ITEM), scores
+    return rows, scores

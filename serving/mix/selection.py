@@ -30,17 +30,14 @@ def select(codes: tf.Tensor, bounds: Bounds, k: int) -> tf.Tensor:
     Returns:
         int32 `[num_queries, k]`, positions of the chosen candidates, ascending: best first.
     """
-    size = tf.shape(codes)[1]
-    present = codes >= 0
     of_group = tf.maximum(codes, 0)
     rank = ranks_in_group(codes, bounds.lower.shape[1])
     is_due = rank < tf.gather(bounds.lower, of_group, batch_dims=1)
     is_free = rank < tf.gather(bounds.upper, of_group, batch_dims=1)
-    kind = tf.where(is_due, 0, tf.where(is_free, 1, 2))
-    kind = tf.where(present, kind, 3)
-    # Whole numbers have no ties, and order by kind first, then by score.
-    keys = kind * size + tf.range(size)
-    chosen = tf.math.floormod(-tf.math.top_k(-keys, k).values, size)
+    # 2 for what is due, 1 for what is free: no upper bound is below a lower one.
+    kind = tf.cast(is_due, tf.int32) + tf.cast(is_free, tf.int32)
+    # Of the same kind the first is the best, and `top_k` takes the first of equal ones.
+    chosen = tf.math.top_k(tf.where(codes >= 0, kind, -1), k).indices
     return -tf.math.top_k(-chosen, k).values
 
 
