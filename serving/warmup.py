@@ -15,6 +15,7 @@ from serving.retriever import (
     CONTROL_WEIGHTS,
     EXCLUDE_IDS,
     POLICY_KEY,
+    PRICES,
 )
 
 _LISTS = ("serving_default", "relevance")
@@ -57,6 +58,10 @@ def ask_all(
         exchanges.append(Exchange(signature, inputs, signatures[signature](**inputs)))
         return exchanges[-1].outputs
 
+    is_steered = "steering_prices" in signatures
+    if is_steered:
+        default = {POLICY_KEY: tf.constant([""])}
+        start = ask("steering_prices", default)[PRICES]
     for size in (1, None):
         inputs = _inputs(signatures["query_embedding"], users, size)
         for name in _LISTS:
@@ -66,8 +71,9 @@ def ask_all(
         if "candidate_embedding" in signatures:
             of_items = _inputs(signatures["candidate_embedding"], items, size)
             ask("candidate_embedding", of_items)
-    if "steering_prices" in signatures:
-        ask("steering_prices", {POLICY_KEY: tf.constant([""])})
+    if is_steered:
+        # Nobody has seen these lists: prices are to be as if they had not been.
+        ask("set_steering_prices", {**default, PRICES: start})
     return exchanges
 
 
