@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from serving.index_audit import wilson_interval
 from serving.mix.pools import GroupIndex
 from serving.scann_index import build_scann
 from serving.search import NO_ITEM, ExactSearch, Search, load_scann_search, require_scann
@@ -33,7 +34,9 @@ def build_buckets(
 
     Groups of at most 5,000 items are compared with exactly, those of at most 30,000 by asymmetric
     hashing of all their items, larger ones by hashing in the leaves of a tree. How many candidates
-    are reordered, and how many leaves are searched, rises until the wanted recall is measured.
+    are reordered, and how many leaves are searched, rises until the lower end of the interval of
+    the recall, see `serving.index_audit.wilson_interval`, is what is wanted: so other queries have
+    that recall as well.
 
     Args:
         vectors: Catalogue, float32 `[num_items, dim]`.
@@ -44,8 +47,8 @@ def build_buckets(
         folder: Receives a folder for every group that is not searched exactly.
 
     Returns:
-        By the group's number as a string: `kind` (exact, hashed or tree), `size`, `settings` and
-        the `recall` at its depth.
+        By the group's number as a string: `kind` (exact, hashed or tree), `size`, `settings`, the
+        `recall` at its depth and its interval's `low` end.
     """
     return {
         str(group): _build(vectors[codes == group], depth, queries, min_recall, folder / str(group))
@@ -86,7 +89,7 @@ def _build(
     size = len(vectors)
     depth = min(depth, size)
     if size <= _EXACT_UP_TO:
-        return {"kind": "exact", "size": size, "settings": {}, "recall": 1.0}
+        return {"kind": "exact", "size": size, "settings": {}, "recall": 1.0, "low": 1.0}
     reorder = min(max(4 * depth, _FEWEST_REORDERED), size)
     if size <= _HASHED_UP_TO:
         kind, settings = "hashed", {"leaves": 1, "leaves_to_search": 1, "reorder": reorder}
@@ -100,11 +103,11 @@ def _build(
     while True:
         report = {"kind": kind, "size": size, "settings": settings}
         found = _search_all(_load(vectors, report, folder), queries, depth)
-        recall = _recall(exact, found, size)
-        if recall >= min_recall or (
+        recall, low = _recall(exact, found, size)
+        if low >= min_recall or (
             settings["leaves_to_search"] == settings["leaves"] and (settings["reorder"] >= size)
         ):
-            return {**report, "recall": recall}
+            return {**report, "recall": recall, "low": low}
         settings = {
             "leaves": settings["leaves"],
             "leaves_to_search": min(
@@ -137,6 +140,10 @@ def _search_all(search: Search, queries: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate([ask(tf.constant(batch)).numpy() for batch in batches])
 
 
-def _recall(exact: np.ndarray, found: np.ndarray, size: int) -> float:
+def _recall(exact: np.ndarray, found: np.ndarray, size: int) -> tuple[float, float]:
+    """The recall and the lower end of its interval."""
     query = np.arange(len(exact))[:, None] * size
-    return float(np.isin(query + exact, (query + found)[found != NO_ITEM]).mean())
+    hits = np.isin(query + exact, (query + found)[found != NO_ITEM]).sum(axis=1)
+    return float(hits.sum() / exact.size), wilson_interval(
+        hits, np.full(len(exact), exact.shape[1])
+    )[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import pathlib
@@ -70,8 +71,11 @@ class LoadedVersion:
         return {n: v if isinstance(v, np.ndarray) else np.array(v) for n, v in answer.items()}
 
     def close(self) -> None:
-        """Frees the session; nothing may be asked after it."""
+        """Frees the session and its graph; nothing may be asked after it."""
         self._session.close()
+        del self._session
+        # Python's graph refers to itself, and holds the names of all items until that is noticed.
+        gc.collect()
 
 
 def load_version(name: str, version: int, folder: pathlib.Path) -> LoadedVersion:
