@@ -186,6 +186,14 @@ class Running:
 
         self.call(look())
 
+    def wait_until_unloaded(self) -> None:
+        """Returns when the versions that nobody wants have freed what they held."""
+
+        async def wait() -> None:
+            await asyncio.gather(*self.server._versions._unloading)
+
+        self.call(wait())
+
 
 @contextlib.contextmanager
 def run_server(files: Files, log=None, **settings) -> Iterator[Running]:

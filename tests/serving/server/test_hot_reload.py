@@ -56,7 +56,7 @@ def test_a_new_version_takes_over_and_the_old_one_is_unloaded(tmp_path, copy_of_
         copy_of_lists(2, source=2)
         server.look_for_versions()
         assert answered_by(server) == "lists/2"
-        server.look_for_versions()
+        server.wait_until_unloaded()
         assert states(server) == {2: "AVAILABLE", 1: "END"}
         assert answered_by(server, "/versions/1") == (
             "Servable not found for request: Specific(lists, 1)"
