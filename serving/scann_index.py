@@ -15,9 +15,10 @@ import tensorflow as tf
 from fairness_losses.errors import InvalidInputError
 from serving.config import ServingConfig
 from serving.index_audit import FEWEST_LISTED
-from serving.index_files import SCANN_FOLDER, TUNING_FILE, write_json
+from serving.index_files import SCANN_FOLDER, TUNING_FILE
 from serving.search import load_scann_search, require_scann
 from serving.tuning import Point, Sample, choose, tune
+from serving.whole_files import write_json
 
 _FEWEST_ITEMS = 16  # Asymmetric hashing has 16 codewords per block to learn.
 _LEAVES = (1, 2)  # In square roots of the catalogue size.
