@@ -190,7 +190,7 @@ class Benchmark:
             builder = builder.tree(
                 settings["leaves"],
                 settings["leaves_to_search"],
-                training_sample_size=max(100_000, 125 * settings["leaves"]),
+                training_sample_size=max(100_000, 50 * settings["leaves"]),
                 min_partition_size=10,
                 random_init=False,
             )

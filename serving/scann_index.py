@@ -54,9 +54,9 @@ def configure(builder: Any, settings: dict[str, int]) -> Any:
         builder.tree(
             leaves,
             settings["leaves_to_search"],
-            # Smaller samples leave partitions badly placed, and the default minimum of 50
-            # vectors per partition would merge the small ones.
-            training_sample_size=max(100_000, 125 * leaves),
+            # Larger samples find little more and take as much longer; smaller ones leave partitions
+            # badly placed, and the default minimum of 50 vectors would merge the small ones.
+            training_sample_size=max(100_000, 50 * leaves),
             min_partition_size=10,
             # From random centres two builds of the same vectors differ, whatever the number of
             # threads; from k-means++ they are equal byte for byte.
