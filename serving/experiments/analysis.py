@@ -13,14 +13,15 @@ import datetime
 from typing import Any
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 
 from fairness_losses.errors import InvalidInputError
 from serving.experiments.cells import cells
 from serving.experiments.config import Experiment, FixedHorizon, Sequential
 from serving.experiments.effects import Effect, StoppingRule, effect
+from serving.experiments.exposure_by_arm import exposure_by_arm
 from serving.experiments.guardrails import guardrails
 from serving.experiments.metrics import MeanMetric, RatioMetric
+from serving.experiments.multiple_tests import holm
 from serving.experiments.novelty import novelty
 from serving.experiments.observations import Observations
 from serving.experiments.sample_ratio import sample_ratio
@@ -41,10 +42,11 @@ def analyze(experiment: Experiment, seen: Observations, at: datetime.datetime) -
 
     Returns:
         JSON values: `schema_version`, `name`, `fingerprint`, `arms` (names), `at`, `is_over`,
-        `rule` (the stopping rule), `sample_ratio`, `is_mismatch`, `primary`, `secondary`, `slices`
-        and `novelty` (None where they may not be shown), `guardrails` and `decisions`, one per arm
-        but the control. An effect has `p`, and `p_holm` over its family: the primary metric over
-        the arms, the secondary metrics over metrics and arms, slices over all slices and arms.
+        `rule` (the stopping rule), `alpha`, `min_users`, `sample_ratio`, `is_mismatch`; `primary`,
+        `secondary`, `slices` and `novelty`, `exposure` (by group and arm) and `guardrails`, each
+        None where it may not be shown; and `decisions`, one per arm but the control. An effect has
+        `p`, and `p_holm` over its family: the primary metric over the arms, the secondary metrics
+        over metrics and arms, slices over all slices and arms.
 
     Raises:
         InvalidInputError: Nobody was observed.
@@ -64,15 +66,19 @@ def analyze(experiment: Experiment, seen: Observations, at: datetime.datetime) -
         "at": at.isoformat(),
         "is_over": is_over,
         "rule": experiment.stopping.kind,
+        "alpha": experiment.alpha,
+        "min_users": experiment.min_users,
         "sample_ratio": dataclasses.asdict(ratio),
         "is_mismatch": ratio.is_mismatch,
         "primary": None,
         "secondary": None,
         "slices": None,
         "novelty": None,
+        "exposure": None,
         "guardrails": None,
     }
     if not ratio.is_mismatch:
+        result["exposure"] = exposure_by_arm(experiment, seen)
         result["guardrails"] = guardrails(experiment, seen, _guard_rule(experiment, is_over))
         if is_over or experiment.stopping.kind == "sequential":
             result.update(_effects(experiment, seen))
@@ -151,5 +157,5 @@ def _row(metric: MeanMetric | RatioMetric, arm: int, found: Effect | None) -> di
 
 def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     p = [row["effect"]["p"] for row in rows if row["effect"] is not None]
-    corrected = iter(multipletests(p, method="holm")[1] if p else [])
-    return [{**row, "p_holm": float(next(corrected)) if row["effect"] else None} for row in rows]
+    corrected = iter(holm(p))
+    return [{**row, "p_holm": next(corrected) if row["effect"] else None} for row in rows]

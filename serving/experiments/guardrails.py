@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from gbstats.models.statistics import TestStatistic
-from statsmodels.stats.multitest import multipletests
 
 from serving.experiments.cells import Cell, cells
 from serving.experiments.config import Experiment
 from serving.experiments.effects import NonInferiority, StoppingRule, non_inferiority
 from serving.experiments.metrics import Metric
+from serving.experiments.multiple_tests import holm
 from serving.experiments.observations import Observations
 from serving.experiments.statistics import exposure_statistic, statistic
 
@@ -55,9 +55,9 @@ def guardrails(
     """
     checks = list(_checks(experiment, seen, rule))
     worse = [check.test.p_worse for check in checks if check.test is not None]
-    corrected = iter(multipletests(worse, method="holm")[1] if worse else [])
+    corrected = iter(holm(worse))
     return [
-        _as_row(check, experiment.alpha, float(next(corrected)) if check.test else None)
+        _as_row(check, experiment.alpha, next(corrected) if check.test else None)
         for check in checks
     ]
 

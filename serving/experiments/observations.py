@@ -19,6 +19,7 @@ class Observations:
         exposure: float64 `[num_users, num_groups]`, of the groups of `exposure.targets` in their
             order.
         slices: By column, the users' values, string `[num_users]`.
+        arrived: int `[num_users]`, whole days from the start to the first list.
         followed: int `[num_users]`, whole days from the first list to the end of the data.
         daily: By column of the primary metric, float64 `[num_users, num_days]`, sums per day
             since the first list.
@@ -29,6 +30,7 @@ class Observations:
     before: Mapping[str, np.ndarray]
     exposure: np.ndarray
     slices: Mapping[str, np.ndarray]
+    arrived: np.ndarray
     followed: np.ndarray
     daily: Mapping[str, np.ndarray]
 
