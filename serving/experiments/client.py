@@ -1,7 +1,7 @@
 """Asks for the lists of a user's arm, and tells the server's log which arm it was.
 
-    with ExperimentClient(experiment, "localhost:8500", "retriever") as client:
-        lists = client.retrieve("u1", {"user_id": ["u1"]}, {"country": "de"})
+with ExperimentClient(experiment, "localhost:8500", "retriever") as client:
+    lists = client.retrieve("u1", {"user_id": ["u1"]}, {"country": "de"})
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def simulate(
         if peek:
             name, happened = "significant on some day", _peek(experiment, seen)
             counts[name] = counts.get(name, 0) + happened
-    return {name: _rate(count, runs) for name, count in counts.items()}
+    return {name: rate(count, runs) for name, count in counts.items()}
 
 
 def assign(seen: Observations, experiment: Experiment, run: int) -> Observations:
@@ -130,23 +130,26 @@ def plant(seen: Observations, experiment: Experiment, planted: Planted) -> Obser
     metric = experiment.metrics.primary
     column = metric.value if metric.kind == "mean" else metric.numerator
     factor = np.where(treated, 1 + planted.lift, 1.0)
-    exposure = seen.exposure.copy()
-    if planted.loss and experiment.exposure is not None:
-        hit = treated
-        if planted.slice is not None:
-            hit = treated & (seen.slices[planted.slice] == planted.value)
-        groups = {
-            g for m in experiment.metrics.guardrails if m.kind == "exposure" for g in m.groups
-        }
-        for number, group in enumerate(experiment.exposure.targets):
-            if group in groups:
-                exposure[hit, number] *= 1 - planted.loss
+    hit = treated
+    if planted.slice is not None:
+        hit = treated & (seen.slices[planted.slice] == planted.value)
     return dataclasses.replace(
         seen,
         totals={**seen.totals, column: seen.totals[column] * factor},
         daily={**seen.daily, column: seen.daily[column] * factor[:, None]},
-        exposure=exposure,
+        exposure=np.where(hit[:, None], _with_loss(seen, experiment, planted.loss), seen.exposure),
     )
+
+
+def _with_loss(seen: Observations, experiment: Experiment, loss: float) -> np.ndarray:
+    """Exposure when the guarded groups lose a part of theirs to the other groups."""
+    guarded = {g for m in experiment.metrics.guardrails if m.kind == "exposure" for g in m.groups}
+    targets = list(experiment.exposure.targets) if experiment.exposure is not None else []
+    loses = np.array([group in guarded for group in targets], bool)
+    lost = loss * seen.exposure[:, loses].sum(axis=1)
+    others = seen.exposure[:, ~loses].sum(axis=1)
+    gain = np.divide(lost, others, out=np.zeros_like(lost), where=others > 0)
+    return seen.exposure * np.where(loses, 1 - loss, 1 + gain[:, None])
 
 
 def until(seen: Observations, day: int) -> Observations:
@@ -256,6 +259,7 @@ def _peek(experiment: Experiment, seen: Observations) -> int:
     return 0
 
 
-def _rate(count: int, runs: int) -> Rate:
+def rate(count: int, runs: int) -> Rate:
+    """Returns in what share of all simulations something happened, with its interval."""
     low, high = proportion_confint(count, runs, method="wilson")
     return Rate(count, runs, count / runs, float(low), float(high))

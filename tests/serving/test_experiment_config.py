@@ -86,6 +86,4 @@ def test_labels_of_other_experiments_and_unknown_arms_are_told_apart():
     labels = pa.array(["x:a", "y:b;x:b", None, "", "y:a", "x:c", "x:a;x:b", "a", "xx:a"])
     found = arm_numbers(labels, "x", ["a", "b"])
     none, unknown = NO_ARM, UNKNOWN_ARM
-    np.testing.assert_array_equal(
-        found, [0, 1, none, none, none, unknown, unknown, none, none]
-    )
+    np.testing.assert_array_equal(found, [0, 1, none, none, none, unknown, unknown, none, none])

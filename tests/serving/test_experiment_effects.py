@@ -44,9 +44,7 @@ def drawn(number=4000, lift=0.0, seed=0):
 def test_a_mean_is_compared_as_welch_compares_it():
     arm, clicks, _, _ = drawn()
     # Relative effects are of the quotient: its variance at no effect is that of the difference.
-    found = effect(
-        mean_statistic(clicks[arm == 0]), mean_statistic(clicks[arm == 1]), 0.05, FIXED
-    )
+    found = effect(mean_statistic(clicks[arm == 0]), mean_statistic(clicks[arm == 1]), 0.05, FIXED)
     a, b = clicks[arm == 0], clicks[arm == 1]
     assert found.value == pytest.approx(b.mean() / a.mean() - 1)
     assert (found.control, found.treatment) == pytest.approx((a.mean(), b.mean()))
