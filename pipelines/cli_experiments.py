@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import pathlib
 from typing import TYPE_CHECKING, Annotated
 
@@ -210,6 +211,7 @@ def simulate(
     planted = simulation.Planted(lift, loss, column or None, value or None)
     if column and column not in defined.slices:
         raise InvalidInputError(f"`--slice` should be of one of `slices`. Received: {slice_}.")
+    gc.freeze()  # statsmodels collects garbage at every correction, which would take most of it.
     rates = simulation.simulate(defined, population, runs, planted)
     table = Table("of all experiments", "share", "95 % interval", box=SIMPLE_HEAD)
     for name, rate in rates.items():
