@@ -34,6 +34,7 @@ def others(defined, users):
     return lambda run: synthetic_users(defined, users, np.random.default_rng([3, run]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "defined",
     [
@@ -50,6 +51,7 @@ def test_nothing_is_found_where_nothing_is(defined):
     assert rates["mismatch"].count <= most(0.001)
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_found_with_the_planned_power():
     defined = experiment(minimum_effect=0.1, covariate_days=7)
     population = synthetic_users(defined, 40_000, np.random.default_rng(0))
@@ -58,6 +60,7 @@ def test_a_planted_effect_is_found_with_the_planned_power():
     assert binom.ppf(1e-4, RUNS, 0.8) <= rates["improved"].count <= most(0.8)
 
 
+@pytest.mark.slow
 def test_a_loss_in_one_slice_trips_and_the_margin_itself_is_seldom_taken_for_none():
     defined = guarded()
     population = synthetic_users(defined, 20_000, np.random.default_rng(0))
