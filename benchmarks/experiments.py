@@ -21,7 +21,8 @@ from serving.experiments.assignment import Assigner
 from serving.experiments.config import Experiment
 from serving.experiments.planning import plan
 from serving.experiments.sample_ratio import sample_ratio
-from serving.experiments.simulation import Planted, Rate, assign, rate, simulate, synthetic_users
+from serving.experiments.simulation import Planted, Rate, assign, rate, simulate
+from serving.experiments.synthetic import synthetic_users
 
 DEFINITION = pathlib.Path(__file__).resolve().parents[1] / "configs/experiments/fair_tower.yaml"
 

@@ -15,17 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairness_losses.browsing import dcg_weights
 from fairness_losses.config import UNKNOWN
 from fairness_losses.errors import InvalidInputError
-from fairness_losses.exposure import PADDING, list_exposure
 from pipelines.audit.pseudonyms import Pseudonyms
 from pipelines.examples.checks import as_seconds, as_strings, is_missing
 from pipelines.examples.splits import id_hashes, pair_hashes
+from pipelines.experiments.list_exposures import exposure_of
 from pipelines.readers.chunks import Chunk
 from pipelines.readers.files import check_columns, column_names, find_files, plan_chunks, read_chunk
 from serving.experiments.assignment import Assigner
-from serving.experiments.config import Experiment, ExposureConfig
+from serving.experiments.config import Experiment
 from serving.experiments.labels import NO_ARM, UNKNOWN_ARM, arm_numbers
 from serving.log.lists import SALT, USER_HASH
 from towers.config import USER_ID
@@ -181,7 +180,7 @@ class _Reader:
             "number": self._numbers(table, user, seconds, where),
             "seconds": seconds,
             "arm": arm,
-            "exposure": exposure_of(table[GROUPS], self._experiment.exposure)
+            "exposure": exposure_of(table[GROUPS], self._experiment.exposure, f"{where} `{GROUPS}`")
             if self._experiment.exposure is not None
             else np.zeros((len(user), 0)),
             "is_other_version": self._other_versions(table, arm, f"{where} `{MODEL_VERSION}`"),
@@ -236,29 +235,6 @@ class _Reader:
                 fits = np.array([name.rpartition("/")[2] == str(expected) for name in names], bool)
                 other |= (arm == number) & ~fits[code]
         return other
-
-
-def exposure_of(groups: pa.ChunkedArray, config: ExposureConfig) -> np.ndarray:
-    """Returns the exposure of every group that has a target in every list.
-
-    Args:
-        groups: list of string `[num_lists]`, the items' groups, best first.
-        config: Targets and depth.
-
-    Returns:
-        float64 `[num_lists, num_groups]`, in the order of the targets.
-    """
-    lists = groups.combine_chunks()
-    lists = lists.cast(pa.list_(pa.string()))
-    flat = pc.list_flatten(lists)
-    code = pc.fill_null(pc.index_in(flat, pa.array(list(config.targets))), PADDING).to_numpy()
-    length = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
-    row = np.repeat(np.arange(len(length)), length)
-    rank = np.arange(len(code)) - np.repeat(np.cumsum(length) - length, length)
-    counts = rank < config.depth
-    codes = np.full((len(length), config.depth), PADDING, np.int32)
-    codes[row[counts], rank[counts]] = code[counts]
-    return list_exposure(codes, np.eye(len(config.targets)), dcg_weights(config.depth))
 
 
 def _of_distinct(ids: pa.Array, compute: Callable[[list[str]], np.ndarray]) -> np.ndarray:

@@ -10,7 +10,8 @@ from fairness_losses.errors import InvalidInputError
 from pipelines.experiments.observe import observe
 from pipelines.experiments.results import Sources, past_of
 from serving.experiments.config import Experiment
-from serving.experiments.simulation import Population, synthetic_users
+from serving.experiments.simulation import Population
+from serving.experiments.synthetic import synthetic_users
 
 
 def synthetic(experiment: Experiment, users: int, seed: int) -> Population:

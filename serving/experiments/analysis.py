@@ -126,6 +126,7 @@ def _effects(experiment: Experiment, seen: Observations) -> dict[str, Any]:
                 for arm in arms
             ]
         ),
+        # Its test is not an always-valid one.
         "novelty": [{"arm": arm, **novelty(experiment, seen, arm)} for arm in arms]
         if isinstance(rule, FixedHorizon)
         else None,

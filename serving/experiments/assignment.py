@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from fairness_losses.errors import InvalidInputError
-from serving.experiments.config import BUCKETS, ArmConfig, Experiment, share_bounds
+from serving.experiments.arms import BUCKETS, ArmConfig
+from serving.experiments.config import Experiment, share_bounds
 from serving.experiments.eligibility import is_eligible
 
 NOT_IN = -1

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from serving.client import Client, Lists
+from serving.experiments.arms import ArmConfig
 from serving.experiments.assignment import Assigner
-from serving.experiments.config import ArmConfig, Experiment
+from serving.experiments.config import Experiment
 from serving.experiments.labels import arm_label
 
 

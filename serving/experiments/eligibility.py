@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving.experiments.config import Rule
+from serving.experiments.arms import Rule
 
 
 def is_eligible(rules: Sequence[Rule], attributes: Mapping[str, Any]) -> bool:

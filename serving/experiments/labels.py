@@ -21,7 +21,7 @@ def arm_label(arms: Mapping[str, str]) -> str:
     """Returns what a request carries: `fair-tower:treatment;home-page:b`.
 
     Args:
-        arms: Name of the user's arm, by the experiment's name; names as `config.NAME` says.
+        arms: Name of the user's arm, by the experiment's name; names as `arms.NAME` says.
     """
     return ";".join(f"{experiment}:{arm}" for experiment, arm in arms.items())
 

@@ -2,14 +2,15 @@
 
 The primary metric is to change by `minimum_effect`, and that is to be found with the given power;
 the guardrails are to hold, all of them together, with that power if nothing has changed. So the
-power of each of G guardrails is 1 − (1 − power) / G.
+power of each of G guardrails is 1 − (1 − power) / G. The change is taken to multiply what each user
+does, so that users of the arm differ from each other as much more.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from gbstats.frequentist.tests import SequentialConfig, SequentialTwoSidedTTest
@@ -23,8 +24,9 @@ from scipy.stats import norm
 from statsmodels.stats.power import NormalIndPower
 
 from fairness_losses.errors import InvalidInputError
+from serving.experiments.arms import BUCKETS
 from serving.experiments.cells import Cell, cells
-from serving.experiments.config import BUCKETS, Experiment, FixedHorizon, Sequential
+from serving.experiments.config import Experiment, FixedHorizon, Sequential
 from serving.experiments.guardrails import guarded_statistic
 from serving.experiments.metrics import Metric
 from serving.experiments.observations import Observations
@@ -78,24 +80,9 @@ def plan(experiment: Experiment, past: Observations, daily_users: float) -> list
     Raises:
         InvalidInputError: A metric was 0 or did not vary.
     """
-    guarded = list(_guarded(experiment, past))
-    arms = len(experiment.arms) - 1
-    everyone = cells(experiment, past)[0]
-    # With several arms, Holm's first step.
-    found = [
-        _need(
-            experiment, past, experiment.metrics.primary, None, everyone,
-            experiment.minimum_effect, experiment.alpha / arms, experiment.power,
-        )
-    ]  # fmt: skip
-    each = 1 - (1 - experiment.power) / max(len(guarded) * arms, 1)
-    for metric, group, cell in guarded:
-        assert metric.margin is not None
-        one_sided = isinstance(experiment.stopping, FixedHorizon)
-        alpha = 2 * experiment.alpha if one_sided else experiment.alpha
-        found.append(_need(experiment, past, metric, group, cell, metric.margin, alpha, each))
+    needs = [_need(experiment, past, goal) for goal in _goals(experiment, past)]
     per_day = daily_users * experiment.traffic * _share_of_layer(experiment)
-    return [dataclasses.replace(need, days=math.ceil(need.users / per_day)) for need in found]
+    return [dataclasses.replace(need, days=math.ceil(need.users / per_day)) for need in needs]
 
 
 def users_needed(
@@ -151,11 +138,49 @@ def _unit_statistic(users: float, deviation: float) -> SampleMeanStatistic:
     return SampleMeanStatistic(n=n, sum=n, sum_squares=n + deviation**2 * (n - 1))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Goal:
+    """A test that is planned.
+
+    Attributes:
+        metric: What is tested.
+        group: For exposure, the group.
+        cell: Users that it is tested for.
+        change: Relative change that is to be found, or to be excluded.
+        growth: What the arm multiplies a user's outcomes by, and so their deviation.
+        alpha: Of a two-sided test.
+        power: Of the test.
+    """
+
+    metric: Metric
+    group: str | None
+    cell: Cell
+    change: float
+    growth: float
+    alpha: float
+    power: float
+
+
+def _goals(experiment: Experiment, past: Observations) -> Iterator[_Goal]:
+    everyone, *sliced = cells(experiment, past)
+    arms = len(experiment.arms) - 1
+    # With several arms, Holm's first step.
+    effect, alpha = experiment.minimum_effect, experiment.alpha / arms
+    primary = experiment.metrics.primary
+    yield _Goal(primary, None, everyone, effect, 1 + effect, alpha, experiment.power)
+    guarded = list(_guarded(experiment, everyone, sliced))
+    power = 1 - (1 - experiment.power) / max(len(guarded) * arms, 1)
+    one_sided = isinstance(experiment.stopping, FixedHorizon)
+    alpha = 2 * experiment.alpha if one_sided else experiment.alpha
+    for metric, group, cell in guarded:
+        assert metric.margin is not None
+        yield _Goal(metric, group, cell, metric.margin, 1.0, alpha, power)
+
+
 def _guarded(
-    experiment: Experiment, past: Observations
+    experiment: Experiment, everyone: Cell, sliced: Sequence[Cell]
 ) -> Iterator[tuple[Metric, str | None, Cell]]:
     """Every test of a guardrail, once for all arms."""
-    everyone, *sliced = cells(experiment, past)
     for metric in experiment.metrics.guardrails:
         groups: list[str | None] = [*metric.groups] if metric.kind == "exposure" else [None]
         where = [everyone, *sliced] if metric.kind == "exposure" else [everyone]
@@ -163,24 +188,25 @@ def _guarded(
             yield from ((metric, group, cell) for cell in where if not cell.is_withheld)
 
 
-def _need(
-    experiment: Experiment,
-    past: Observations,
-    metric: Metric,
-    group: str | None,
-    cell: Cell,
-    change: float,
-    alpha: float,
-    power: float,
-) -> Need:
-    found = guarded_statistic(experiment, past, metric, group, cell.rows)
-    mean, deviation = _spread(found, metric.name)
+def _need(experiment: Experiment, past: Observations, goal: _Goal) -> Need:
+    cell, change = goal.cell, goal.change
+    found = guarded_statistic(experiment, past, goal.metric, goal.group, cell.rows)
+    mean, deviation = _spread(found, goal.metric.name)
     share = float(cell.rows.mean())
-    users = math.ceil(users_needed(experiment, change, deviation, alpha, power) / share)
+    in_cell = users_needed(experiment, change, goal.growth * deviation, goal.alpha, goal.power)
     return Need(
-        metric.name, group, cell.slice, cell.value,
-        share, mean, deviation, change, power, users, days=0,
-    )  # fmt: skip
+        metric=goal.metric.name,
+        group=goal.group,
+        slice=cell.slice,
+        value=cell.value,
+        share=share,
+        mean=mean,
+        deviation=deviation,
+        change=change,
+        power=goal.power,
+        users=math.ceil(in_cell / share),
+        days=0,
+    )
 
 
 def _spread(found: TestStatistic, name: str) -> tuple[float, float]:

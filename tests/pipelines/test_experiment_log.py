@@ -1,6 +1,7 @@
 """Logs of experiments: every list and outcome is used, or counted under why it is not."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from experiment_log import DAY, DEFINITION, END, EXPERIMENT, START, lists, outco
 
 from fairness_losses.browsing import dcg_weights
 from fairness_losses.errors import InvalidInputError
-from pipelines.experiments.lists import exposure_of
+from pipelines.experiments.list_exposures import exposure_of
 from pipelines.experiments.observe import observe
 from serving.experiments.config import Experiment, ExposureConfig
 from serving.log.config import LogConfig
@@ -51,7 +52,7 @@ def test_exposure_is_that_of_a_list_by_hand():
     groups = pa.chunked_array([[["female", "male", "female", "male"], [], ["unknown"], None]])
     v = dcg_weights(3)
     np.testing.assert_allclose(
-        exposure_of(groups, config), [[v[0] + v[2], v[1]], [0, 0], [0, 0], [0, 0]]
+        exposure_of(groups, config, ""), [[v[0] + v[2], v[1]], [0, 0], [0, 0], [0, 0]]
     )
 
 
@@ -236,8 +237,10 @@ def test_a_serving_log_leads_back_to_its_users(tmp_path, read):
     seen, counts = read(logged, genders={"a": "f", "b": "m"}, salts=tmp_path / "salts")
     assert sorted(seen.totals["lists"].tolist()) == [1, 2]
     assert counts["lists"]["left_out"] == {"user or salt not known": 1}
-    (tmp_path / "salts" / f"{starts[1]}.salt").unlink()
-    _, counts = read(logged, genders={"a": "f", "b": "m"}, salts=tmp_path / "salts")
+    fewer = tmp_path / "fewer salts"
+    shutil.copytree(tmp_path / "salts", fewer)
+    (fewer / f"{starts[1]}.salt").unlink()
+    _, counts = read(logged, genders={"a": "f", "b": "m"}, salts=fewer)
     assert counts["lists"]["left_out"] == {"user or salt not known": 2}
     with pytest.raises(InvalidInputError, match="Give `--salts`"):
         read(logged)
@@ -270,6 +273,8 @@ def test_metrics_of_the_log_alone_need_no_outcomes(tmp_path, read):
 
 
 def test_columns_that_are_missing_are_named(read, tmp_path):
+    with pytest.raises(InvalidInputError, match="`groups`: should hold lists of"):
+        read(lists(["a"], [NOON], groups=["male"]))
     with pytest.raises(InvalidInputError, match="there is no column `groups`"):
         read(lists(["a"], [NOON]).drop(["groups"]))
     other = EXPERIMENT.model_copy(update={"slices": ["region"]})

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from small_experiment import experiment, guarded
 
-from serving.experiments.config import NAME, Experiment
+from serving.experiments.arms import NAME
+from serving.experiments.config import Experiment
 from serving.experiments.labels import NO_ARM, UNKNOWN_ARM, arm_label, arm_numbers
 
 READY = pathlib.Path(__file__).resolve().parents[2] / "configs" / "experiments"

@@ -98,7 +98,7 @@ def test_several_arms_need_more():
     arms = [{"name": n, "share": 1 / 4, "label": n} for n in "abcd"]
     four = plan(experiment(arms=arms), past(arm=np.arange(5000) % 4), 1000)[0]
     z = norm.ppf(1 - 0.05 / 6) + norm.ppf(0.8)
-    assert four.users == pytest.approx(4 * 2 * (z * four.deviation / 0.02) ** 2, rel=0.001)
+    assert four.users == pytest.approx(4 * 2 * (z * 1.02 * four.deviation / 0.02) ** 2, rel=0.001)
 
 
 def test_a_metric_that_never_varied_cannot_be_planned_for():

@@ -12,7 +12,8 @@ from scipy.stats import binom
 from small_experiment import experiment, guarded
 
 from serving.experiments.planning import plan
-from serving.experiments.simulation import Planted, assign, plant, simulate, synthetic_users, until
+from serving.experiments.simulation import Planted, assign, plant, simulate, until
+from serving.experiments.synthetic import synthetic_users
 
 RUNS = 150
 RATIO = {"kind": "ratio", "name": "rate", "numerator": "clicks", "denominator": "lists"}
