@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,32 +36,42 @@ def render(result: Mapping[str, Any]) -> str:
     return page.lstrip()
 
 
-def _guardrail_plot(result: Mapping[str, Any]) -> Markup:
+@dataclasses.dataclass(frozen=True)
+class _Plot:
+    title: str
+    svg: Markup
+
+
+def _guardrail_plot(result: Mapping[str, Any]) -> _Plot | None:
     rows = [row for row in result["guardrails"] or [] if row.get("effect")]
-    return _plot("guardrails", "Guardrails: change to the control", rows, guardrail_label)
+    return _plot("guardrails", "Change of what is guarded", rows, _guardrail_label)
 
 
-def _slice_plot(result: Mapping[str, Any]) -> Markup:
+def _slice_plot(result: Mapping[str, Any]) -> _Plot | None:
     rows = [row for row in result["slices"] or [] if row["effect"]]
     name = result["primary"][0]["metric"] if result["primary"] else ""
-    return _plot("slices", f"{name}: change per slice", rows, lambda row: row["value"])
+    return _plot("slices", f"Change of {name}, per slice", rows, _slice_label(result))
 
 
-def _novelty_plots(result: Mapping[str, Any]) -> list[Markup]:
+def _slice_label(result: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], str]:
+    if len(result["arms"]) == 2:
+        return lambda row: str(row["value"])
+    return lambda row: f"{row['value']}, {result['arms'][row['arm']]}"
+
+
+def _novelty_plots(result: Mapping[str, Any]) -> list[_Plot]:
     plots = []
     for each in result["novelty"] or []:
         rows = [{"effect": day, "day": day["day"]} for day in each["days"]]
-        title = f"{result['arms'][each['arm']]}: change by day since the first list"
+        title = f"Change in {result['arms'][each['arm']]}, by day since the first list"
         plots.append(
             _plot(f"novelty-{each['arm']}", title, rows, lambda row: f"day {row['day'] + 1}")
         )
-    return [plot for plot in plots if plot]
+    return [plot for plot in plots if plot is not None]
 
 
-def guardrail_label(row: Mapping[str, Any]) -> str:
-    """What a guardrail test is about: its group and slice, or its metric."""
-    where = row["value"] or "all users"
-    return f"{row['group']}, {where}" if row["group"] else row["metric"]
+def _guardrail_label(row: Mapping[str, Any]) -> str:
+    return f"{row['group']}, {row['value'] or 'all users'}" if row["group"] else row["metric"]
 
 
 def _plot(
@@ -68,23 +79,23 @@ def _plot(
     title: str,
     rows: Sequence[Mapping[str, Any]],
     label: Callable[[Mapping[str, Any]], str],
-) -> Markup:
-    """A dot per row with an effect; nothing where there is none."""
+) -> _Plot | None:
+    """A dot per row with an effect; None where there is none."""
     if not rows:
-        return Markup()
+        return None
     described = "; ".join(
         f"{label(row)}: {wording.with_interval(row['effect'], wording.relative_change)}"
         for row in rows
     )
-    return Markup(
-        dot_plot(
-            name,
-            title,
-            described,
-            [Row(label(row), {"after": row["effect"]}) for row in rows],
-            axis="change to the control",
-            reference=0,
-            limits=span([row["effect"] for row in rows], 0),
-            percent=True,
-        )
+    # In units of a percent, tick labels are short enough for a phone.
+    drawn = [{end: 100 * row["effect"][end] for end in ("value", "low", "high")} for row in rows]
+    svg = dot_plot(
+        name,
+        title,
+        described,
+        [Row(label(row), {"after": each}) for row, each in zip(rows, drawn, strict=True)],
+        axis="change to the control, percent",
+        reference=0,
+        limits=span(drawn, 0),
     )
+    return _Plot(title, Markup(svg))

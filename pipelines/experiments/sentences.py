@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.report.wording import relative_change, with_interval
+from serving.experiments.guardrails import TRIPPED
 from serving.experiments.sample_ratio import ALPHA
-from serving.experiments.verdict import INVALID, KEEP, RUN, SHIP, STOP
+from serving.experiments.verdict import INVALID, KEEP, RUN, SHIP, STOP, guardrail_name
 
 _OUTCOMES = {
     INVALID: "The experiment is broken",
@@ -35,11 +36,24 @@ def lead(result: Mapping[str, Any]) -> str:
             f"The arms do not have the users that they should have ({users}): something else than "
             "chance chose them, and nothing that would be measured meant anything."
         )
+    tripped = [row for row in result["guardrails"] if row["status"] == TRIPPED]
+    if tripped:
+        return _loss(max(tripped, key=lambda row: abs(row["effect"]["value"])), result)
     if result["primary"] is None:
         return "Effects are shown when the experiment is over, as was fixed before its launch."
     first = result["primary"][0]
     change = with_interval(first["effect"], relative_change)
     return f"{_capital(first['metric'])}: {change} in {result['arms'][first['arm']]}."
+
+
+def _loss(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """What was lost most."""
+    change = with_interval(row["effect"], relative_change)
+    allowed = relative_change(-row["margin"] if row["better"] == "higher" else row["margin"])
+    return (
+        f"{_capital(guardrail_name(row))}: {change} in {result['arms'][row['arm']]}, where "
+        f"{allowed} was the most that may be lost."
+    )
 
 
 def findings(result: Mapping[str, Any]) -> Iterator[str]:
@@ -51,6 +65,12 @@ def findings(result: Mapping[str, Any]) -> Iterator[str]:
             "salt."
         )
         return
+    if result["primary"] is not None:
+        # Without a loss, the first one is the lead.
+        has_loss = any(row["status"] == TRIPPED for row in result["guardrails"])
+        for row in result["primary"][0 if has_loss else 1 :]:
+            change = with_interval(row["effect"], relative_change)
+            yield f"{_capital(row['metric'])}: {change} in {result['arms'][row['arm']]}."
     for decision in result["decisions"]:
         for reason in decision["reasons"]:
             yield f"{_capital(result['arms'][decision['arm']])}: {reason}."

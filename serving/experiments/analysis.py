@@ -63,7 +63,7 @@ def analyze(experiment: Experiment, seen: Observations, at: datetime.datetime) -
         "name": experiment.name,
         "fingerprint": experiment.fingerprint(),
         "arms": [arm.name for arm in experiment.arms],
-        "at": at.isoformat(),
+        "at": at.astimezone(datetime.timezone.utc).isoformat(timespec="minutes"),
         "is_over": is_over,
         "rule": experiment.stopping.kind,
         "alpha": experiment.alpha,

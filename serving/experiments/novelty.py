@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import ttest_ind
 
 from serving.experiments.config import Experiment, FixedHorizon
 from serving.experiments.effects import effect
@@ -20,8 +19,9 @@ def novelty(experiment: Experiment, seen: Observations, arm: int) -> dict[str, A
     """Finds how the effect on the primary metric changes with time.
 
     Days are compared within the same users, those who were followed for at least half of the
-    experiment: of each, the mean of the late days less that of the early ones, by Welch's test.
-    The effects of single days are not independent of each other, and no test is made of them.
+    experiment: the quotient of what they did late and early, a ratio metric, is compared between
+    the arms. It is the same in both if the relative effect is the same on all days. The effects of
+    single days are not independent of each other, and no test is made of them.
 
     Args:
         experiment: With the primary metric.
@@ -30,8 +30,9 @@ def novelty(experiment: Experiment, seen: Observations, arm: int) -> dict[str, A
 
     Returns:
         `days`, the relative effect with a 1 − alpha interval on every day, counted from 0, of the
-        users followed that long; and `change`: `days` compared, `p` of no change, and `is_clear`,
-        whether it is below alpha; None for a ratio metric, and for fewer than four days.
+        users followed that long; and `change`: `days` compared, the relative change of the effect
+        from early to late with its interval, `p` of none, and `is_clear`, whether that is below
+        alpha; None for a ratio metric, and for fewer than four days or too few users.
     """
     return {"days": _by_day(experiment, seen, arm), "change": _change(experiment, seen, arm)}
 
@@ -60,16 +61,25 @@ def _on_day(experiment: Experiment, seen: Observations, day: int, rows: np.ndarr
 
 def _change(experiment: Experiment, seen: Observations, arm: int) -> dict[str, Any] | None:
     metric = experiment.metrics.primary
-    if metric.kind == "ratio" or not len(seen.arm):
+    if metric.kind == "ratio":
         return None
     daily = seen.daily[metric.value]
     days = max(_LEAST_DAYS, experiment.days // 2)
-    followed = seen.followed >= days
     if daily.shape[1] < days:
         return None
-    rows = [followed & (seen.arm == number) for number in (arm, 0)]
+    rows = [(seen.followed >= days) & (seen.arm == number) for number in (0, arm)]
     if min(of_arm.sum() for of_arm in rows) < experiment.min_users:
         return None
-    gained = daily[:, days // 2 : days].mean(axis=1) - daily[:, : days // 2].mean(axis=1)
-    p = float(ttest_ind(*(gained[of_arm] for of_arm in rows), equal_var=False).pvalue)
-    return {"days": days, "p": p, "is_clear": p < experiment.alpha} if np.isfinite(p) else None
+    early, late = (part.sum(axis=1) for part in (daily[:, : days // 2], daily[:, days // 2 : days]))
+    control, treatment = (ratio_statistic(late[of_arm], early[of_arm]) for of_arm in rows)
+    found = effect(control, treatment, experiment.alpha, FixedHorizon())
+    if found is None:
+        return None
+    return {
+        "days": days,
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "is_clear": found.p < experiment.alpha,
+    }

@@ -48,17 +48,17 @@ def _decide(experiment: Experiment, result: Mapping[str, Any], arm: int) -> tupl
     if result["is_mismatch"]:
         return INVALID, ["sample ratio mismatch"]
     rows = [row for row in result["guardrails"] if row["arm"] == arm]
-    tripped = [_name(row) for row in rows if row["status"] == TRIPPED]
+    tripped = [guardrail_name(row) for row in rows if row["status"] == TRIPPED]
     if tripped:
-        return STOP, [f"tripped: {name}" for name in tripped]
+        return STOP, [f"{name} tripped" for name in tripped]
     if result["primary"] is None:
         return RUN, ["effects are shown when it is over"]
     change = _change(experiment, result, arm)
     if change < 0:
         return STOP, ["the primary metric got worse"]
-    not_held = [_name(row) for row in rows if row["status"] == OPEN]
+    not_held = [guardrail_name(row) for row in rows if row["status"] == OPEN]
     reasons = [] if change > 0 else ["no improvement of the primary metric was shown"]
-    reasons += [f"not shown to hold: {name}" for name in not_held]
+    reasons += [f"{name} was not shown to hold" for name in not_held]
     if not reasons:
         return SHIP, ["the primary metric improved, and every guardrail held"]
     return (KEEP if result["is_over"] else RUN), reasons
@@ -72,7 +72,8 @@ def _change(experiment: Experiment, result: Mapping[str, Any], arm: int) -> int:
     return 1 if (row["effect"]["value"] > 0) == (row["better"] == "higher") else -1
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def guardrail_name(row: Mapping[str, Any]) -> str:
+    """Returns what a guardrail test is about: `exposure ratio of female, gender f`."""
     group = f" of {row['group']}" if row["group"] else ""
     users = f", {row['slice']} {row['value']}" if row["slice"] else ""
     return f"{row['metric']}{group}{users}"
