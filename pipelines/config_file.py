@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pathlib
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,8 @@ from pydantic_core import ErrorDetails
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
@@ -30,6 +32,21 @@ def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
             message names each and, for an unknown key, the nearest known one.
     """
     path = pathlib.Path(path)
+    config = load_settings(path, RunConfig, "a run")
+    return _resolve_paths(config, path.parent.resolve(), data)
+
+
+def load_settings(path: pathlib.Path, kind: type[_Settings], what: str) -> _Settings:
+    """Reads and checks settings.
+
+    Args:
+        path: YAML file.
+        kind: What they are.
+        what: That in words, for messages.
+
+    Raises:
+        InvalidInputError: See `load_config`.
+    """
     if not path.is_file():
         raise InvalidInputError(f"{path}: there is no such configuration file.")
     try:
@@ -37,21 +54,20 @@ def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(raw, dict):
-        raise InvalidInputError(f"{path}: should be a YAML mapping with the keys of a run.")
+        raise InvalidInputError(f"{path}: should be a YAML mapping with the keys of {what}.")
     try:
-        config = RunConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise InvalidInputError(_explain(error, path)) from error
-    return _resolve_paths(config, path.parent.resolve(), data)
+        raise InvalidInputError(_explain(error, path, kind)) from error
 
 
-def _explain(error: ValidationError, path: pathlib.Path) -> str:
-    return f"{path}: " + " ".join(_sentence(problem) for problem in error.errors())
+def _explain(error: ValidationError, path: pathlib.Path, kind: type[BaseModel]) -> str:
+    return f"{path}: " + " ".join(_sentence(problem, kind) for problem in error.errors())
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _sentence(problem: ErrorDetails, kind: type[BaseModel]) -> str:
     """What is wrong with one key or value."""
-    where, known = _locate(problem["loc"])
+    where, known = _locate(problem["loc"], kind)
     message, value = problem["msg"].removeprefix("Value error, ").rstrip("."), problem["input"]
     match problem["type"]:
         case "missing":
@@ -73,10 +89,11 @@ def _sentence(problem: ErrorDetails) -> str:
     return f"`{where}`: {message[0].lower()}{message[1:]}.{received}"
 
 
-def _locate(loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
+def _locate(loc: tuple[int | str, ...], kind: type[BaseModel]) -> tuple[str, list[str]]:
     """Where an error is.
 
     Args:
+        kind: What the settings are.
         loc: As pydantic gives it. Behind a discriminated union it holds the tag, too, which is no
             key of the YAML.
 
@@ -85,7 +102,7 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
     """
     written: list[str] = []
     known: list[str] = []
-    models: list[type[BaseModel]] = [RunConfig]
+    models: list[type[BaseModel]] = [kind]
     for key in loc:
         if len(models) > 1 and isinstance(key, str):
             models = [m for m in models if key in get_args(m.model_fields["kind"].annotation)]
