@@ -1,0 +1,1 @@
+"""Experiments on retrieval: which of two ways to make lists is better, and for whom."""
