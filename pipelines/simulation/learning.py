@@ -16,7 +16,7 @@ from fairness_losses.config import FairnessConfig
 from pipelines.examples.inputs import FREQUENCY
 from pipelines.examples.record_files import shard_path, write_records
 from pipelines.examples.tf_examples import encode_examples
-from pipelines.simulation.world import Pairs
+from pipelines.simulation.pairs import Pairs
 from towers.batches import epochs_of, steps_per_epoch
 from towers.building import build_model
 from towers.config import (

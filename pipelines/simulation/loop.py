@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from fairness_losses.browsing import dcg_weights
+from fairness_losses.errors import InvalidInputError
 from pipelines.datasets.marketplace import GROUPS
 from pipelines.examples.inputs import GROUP
 from pipelines.simulation.clicks import attainable, click_probability
 from pipelines.simulation.config import ArmConfig, SimulationConfig
 from pipelines.simulation.learning import learn, write_examples
+from pipelines.simulation.pairs import Pairs
 from pipelines.simulation.serving import make_lists
 from pipelines.simulation.supply import Supply
-from pipelines.simulation.world import Pairs, World, draw_world
+from pipelines.simulation.world import World, draw_world
 from towers.config import ITEM_ID
 
 _ASKING, _CLICKING, _LEAVING = 101, 102, 103
@@ -50,6 +52,9 @@ def simulate_arm(
         - `exposure`: share of the users' attention per group;
         - `items`: number of items that were there, per group;
         - `creators`: how many were there, `left`, `came`: how many did after the round.
+
+    Raises:
+        InvalidInputError: Too few creators are left for a list.
     """
     arena = _Arena(config, arm, draw_world(config, seed), seed)
     rows = []
@@ -74,12 +79,17 @@ class _Arena:
         """Plays a round."""
         market, k = self._world.market, self._config.k
         items = self._supply.items
-        lists = self._lists(number, items)
+        if len(items) < k:
+            raise InvalidInputError(
+                f"before round {number + 1} only {len(items)} items are left, too few for a list "
+                f"of {k}: lower `supply.leave`, or raise `supply.newcomers`."
+            )
         users = np.arange(market.num_users)
+        seen = Pairs.joined(self._log).among(items).by_user(market.num_users)
+        lists = self._lists(number, items, seen)
         chances = click_probability(market, users, lists)
         clicked = self._rng(number, _CLICKING).random(lists.shape) < chances
         who, place = np.nonzero(clicked)
-        seen = self._seen(items)
         self._log.append(Pairs(who, lists[who, place]))
 
         is_item = lists >= 0
@@ -98,15 +108,16 @@ class _Arena:
             "came": came,
         }
 
-    def _lists(self, number: int, items: np.ndarray) -> np.ndarray:
+    def _lists(self, number: int, items: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Trains and serves: rows of the marketplace's items, int `[num_users, k]`, -1 for none."""
         table = self._world.items.take(items)
+        window = self._config.window or len(self._log)
+        pairs = Pairs.joined(self._log[-window:]).among(items)
+        seed = self._seed + number
         with tempfile.TemporaryDirectory() as name:
             examples, index = pathlib.Path(name) / "examples", pathlib.Path(name) / "index"
             examples.mkdir()
-            pairs = self._pairs(items)
             write_examples(self._config.features, self._world.users, table, pairs, examples)
-            seed = self._seed + number
             vectors = learn(self._config.model, self._fairness, examples, seed)
             found = make_lists(
                 self._arm,
@@ -114,40 +125,15 @@ class _Arena:
                 vectors,
                 _strings(table[ITEM_ID]),
                 _strings(table[GROUP]),
-                self._seen(items),
+                seen,
                 self._rng(number, _ASKING).permutation(len(vectors.users)),
                 index,
                 seed,
             )
         return np.where(found >= 0, items[found], -1)
 
-    def _pairs(self, items: np.ndarray) -> Pairs:
-        """What training looks at, in positions among the items that are there."""
-        window = self._config.window or len(self._log)
-        return _among(self._log[-window:], items)
-
-    def _seen(self, items: np.ndarray) -> np.ndarray:
-        """Positions of the items that every user has chosen, int32 `[num_users, n]`, -1 padded."""
-        pairs = _among(self._log, items)
-        order = np.argsort(pairs.users, kind="stable")
-        counts = np.bincount(pairs.users, minlength=self._world.market.num_users)
-        column = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-        seen = np.full((len(counts), counts.max()), -1, np.int32)
-        seen[pairs.users[order], column] = pairs.items[order]
-        return seen
-
     def _rng(self, number: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stream, number])
-
-
-def _among(log: list[Pairs], items: np.ndarray) -> Pairs:
-    """The pairs of items that are there, by their positions, in the order of the log."""
-    users, chosen = (
-        np.concatenate(parts) for parts in zip(*((p.users, p.items) for p in log), strict=True)
-    )
-    place = np.minimum(np.searchsorted(items, chosen), len(items) - 1)
-    is_there = items[place] == chosen
-    return Pairs(users[is_there], place[is_there])
 
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:

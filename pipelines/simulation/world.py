@@ -16,20 +16,8 @@ from pipelines.datasets.marketplace import Marketplace, ground_truth
 from pipelines.datasets.synthetic import generate_marketplace
 from pipelines.examples.inputs import GROUP
 from pipelines.simulation.config import SimulationConfig
+from pipelines.simulation.pairs import Pairs
 from towers.config import ITEM_ID, USER_ID
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """Who chose what.
-
-    Attributes:
-        users: Rows of the users, int64 `[num_pairs]`.
-        items: Rows of the items, int64 `[num_pairs]`.
-    """
-
-    users: np.ndarray
-    items: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
