@@ -46,7 +46,7 @@ def simulate(config, out, *options):
 def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulation")
     config = folder / "simulation.yaml"
-    config.write_text(yaml.safe_dump(TINY))
+    config.write_text(yaml.safe_dump(TINY, sort_keys=False))
     done = simulate(config, folder / "out")
     assert done.exit_code == 0, done.output
     return config, folder / "out", done.output
@@ -103,7 +103,7 @@ def test_what_is_done_is_not_done_again(simulated, tmp_path):
     shutil.rmtree(copy / "arms" / "again" / "seed-4")
     done = simulate(config, copy)
     assert done.output.count("up to date") == 3
-    assert done.output.count("done") == 1
+    assert done.output.count("done in") == 1
     # It comes to the same when it is done alone, in another process's place.
     assert rounds(copy, "again", 4) == rounds(out, "again", 4)
 
@@ -111,7 +111,7 @@ def test_what_is_done_is_not_done_again(simulated, tmp_path):
 def test_a_marketplace_that_everybody_leaves_is_told():
     config = SimulationConfig.model_validate({**TINY, "supply": {"leave": 1.0, "newcomers": 0.0}})
     config = config.model_copy(update={"k": 90, "rounds": 9})
-    with pytest.raises(InvalidInputError, match="too few for a list of 90: lower `supply.leave`"):
+    with pytest.raises(InvalidInputError, match=r"too few for a list of 90: lower `supply\.leave`"):
         simulate_arm(config, config.arms["nothing"], 3, lambda _: None)
 
 
