@@ -31,7 +31,12 @@ CONFIG = SimulationConfig.model_validate(
             ],
         },
         "towers": {"dim": 16},
-        "training": {"batch_of": "users", "batch_size": 200, "epochs": 20},
+        "training": {
+            "batch_of": "users",
+            "batch_size": 200,
+            "epochs": 20,
+            "learning_rate": 0.01,
+        },
         "arms": {"only": {}},
     }
 )
