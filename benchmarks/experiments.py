@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     gc.freeze()  # statsmodels collects garbage at every correction.
     start = time.perf_counter()
-    defined = load_settings(DEFINITION, Experiment, "an experiment")
+    defined = load_settings(DEFINITION, Experiment)
     experiment = defined.model_copy(update={"traffic": 1.0, "layer": None})
 
     print("| null experiments | should be | of all | 95 % interval |\n|---|---|---|---|")

@@ -15,7 +15,7 @@ from rich.table import Table
 from fairness_losses.errors import InvalidInputError
 
 # The imports add the commands of these modules.
-from pipelines import cli_experiments, cli_lists, cli_serving  # noqa: F401
+from pipelines import cli_experiments, cli_lists, cli_serving, cli_simulation  # noqa: F401
 from pipelines.cli_app import (
     Beam,
     Config,

@@ -266,7 +266,7 @@ def analyze(
 def _load(path: pathlib.Path) -> Experiment:
     from serving.experiments.config import Experiment
 
-    return load_settings(path, Experiment, "an experiment")
+    return load_settings(path, Experiment)
 
 
 def _utc(moment: datetime.datetime) -> datetime.datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pathlib
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
 
-_Settings = TypeVar("_Settings", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
@@ -32,21 +32,20 @@ def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
             message names each and, for an unknown key, the nearest known one.
     """
     path = pathlib.Path(path)
-    config = load_settings(path, RunConfig, "a run")
-    return _resolve_paths(config, path.parent.resolve(), data)
+    return _resolve_paths(load_settings(path, RunConfig), path.parent.resolve(), data)
 
 
-def load_settings(path: pathlib.Path, kind: type[_Settings], what: str) -> _Settings:
-    """Reads and checks settings.
+def load_settings(path: str | pathlib.Path, model: type[Model]) -> Model:
+    """Reads and checks settings of any kind, their paths as they are written.
 
     Args:
         path: YAML file.
-        kind: What they are.
-        what: That in words, for messages.
+        model: The kind.
 
     Raises:
-        InvalidInputError: See `load_config`.
+        InvalidInputError: As `load_config`.
     """
+    path = pathlib.Path(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: there is no such configuration file.")
     try:
@@ -54,20 +53,20 @@ def load_settings(path: pathlib.Path, kind: type[_Settings], what: str) -> _Sett
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(raw, dict):
-        raise InvalidInputError(f"{path}: should be a YAML mapping with the keys of {what}.")
+        raise InvalidInputError(f"{path}: should be a YAML mapping of keys to values.")
     try:
-        return kind.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise InvalidInputError(_explain(error, path, kind)) from error
+        raise InvalidInputError(_explain(error, path, model)) from error
 
 
-def _explain(error: ValidationError, path: pathlib.Path, kind: type[BaseModel]) -> str:
-    return f"{path}: " + " ".join(_sentence(problem, kind) for problem in error.errors())
+def _explain(error: ValidationError, path: pathlib.Path, model: type[BaseModel]) -> str:
+    return f"{path}: " + " ".join(_sentence(problem, model) for problem in error.errors())
 
 
-def _sentence(problem: ErrorDetails, kind: type[BaseModel]) -> str:
+def _sentence(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong with one key or value."""
-    where, known = _locate(problem["loc"], kind)
+    where, known = _locate(problem["loc"], model)
     message, value = problem["msg"].removeprefix("Value error, ").rstrip("."), problem["input"]
     match problem["type"]:
         case "missing":
@@ -89,29 +88,35 @@ def _sentence(problem: ErrorDetails, kind: type[BaseModel]) -> str:
     return f"`{where}`: {message[0].lower()}{message[1:]}.{received}"
 
 
-def _locate(loc: tuple[int | str, ...], kind: type[BaseModel]) -> tuple[str, list[str]]:
+def _locate(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, list[str]]:
     """Where an error is.
 
     Args:
-        kind: What the settings are.
         loc: As pydantic gives it. Behind a discriminated union it holds the tag, too, which is no
             key of the YAML.
+        model: The settings that it is in.
 
     Returns:
         The path in the YAML, and the keys that are known where its last key is.
     """
     written: list[str] = []
     known: list[str] = []
-    models: list[type[BaseModel]] = [kind]
+    models: list[type[BaseModel]] = [model]
+    is_name = False
     for key in loc:
         if len(models) > 1 and isinstance(key, str):
             models = [m for m in models if key in get_args(m.model_fields["kind"].annotation)]
             continue
         written.append(str(key))
-        if isinstance(key, str):
+        if isinstance(key, str) and not is_name:
             fields = models[0].model_fields if models else {}
             known = list(fields)
-            models = _settings_in(fields[key].annotation) if key in fields else []
+            annotation = fields[key].annotation if key in fields else None
+            models = _settings_in(annotation)
+            # The keys of a mapping are names that somebody has given, and known to nobody else.
+            is_name = get_origin(annotation) is dict
+        else:
+            is_name = False
     return ".".join(written), known
 
 

@@ -9,5 +9,7 @@
 | `serving.experiments.observations` | what was observed of every user |
 | `serving.experiments.planning` | users and days that an effect needs |
 | `serving.experiments.analysis` | `analyze(...)`: mismatch, effects, guardrails, verdict |
+| `serving.experiments.interleaving` | which of two retrievers users prefer, within one list |
+| `serving.experiments.off_policy` | what a policy would earn, from the log of another one |
 | `serving.experiments.simulation` | null experiments, and planted effects |
 """
