@@ -136,6 +136,4 @@ def _resolve_paths(config: RunConfig, folder: pathlib.Path, data: str | None) ->
     if gates.previous is not None:
         gates = gates.model_copy(update={"previous": str(folder / gates.previous)})
     data_config = config.data.model_copy(update=changes)
-    return config.model_copy(
-        update={"data": data_config, "validation": validation, "gates": gates}
-    )
+    return config.model_copy(update={"data": data_config, "validation": validation, "gates": gates})
