@@ -25,8 +25,9 @@ def promotable(path: pathlib.Path, model: str, version: int | None) -> int:
     verdict = _read(path)
     check_verdict(verdict, path)
     prefix = f"{model}/"
-    about = [name.removeprefix(prefix) for name in verdict["model_versions"] if name.startswith(prefix)]
-    versions = [int(number) for number in about if number.isdecimal()]
+    about = [name for name in verdict["model_versions"] if name.startswith(prefix)]
+    numbers = [name.removeprefix(prefix) for name in about]
+    versions = [int(number) for number in numbers if number.isdecimal()]
     if version is None and len(versions) == 1:
         return versions[0]
     if version not in versions or len(verdict["model_versions"]) > 1:
