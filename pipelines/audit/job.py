@@ -20,10 +20,11 @@ from pipelines.audit.log_gaps import find_gaps
 from pipelines.audit.log_oddities import find_oddities
 from pipelines.audit.meter import Meter
 from pipelines.audit.positives import read_positives
+from pipelines.audit.private_counts import ClippedCounts, release
 from pipelines.audit.read_lists import BY_PROGRAM, DEAD, READ, ReadLists
 from pipelines.audit.transforms import AUDITED, REPORT, SERVED, AuditLists
 from pipelines.beam_runner import new_pipeline, run
-from pipelines.config import RunConfig
+from pipelines.config import PrivateCountsConfig, RunConfig
 from pipelines.examples.arrow_ipc import from_bytes
 from pipelines.examples.checks import DEAD_SCHEMA
 from pipelines.examples.dead_letters import most_common, write_dead_letters
@@ -44,7 +45,8 @@ def audit_files(
 
     Writes `report.json`; `counts.json`, the lists read and audited, what served how many, why
     others were not audited (`dead`, and `left_out` of programs), and the gaps of a serving log;
-    and `dead_letter/lists.jsonl`, with file and row of those.
+    `dead_letter/lists.jsonl`, with file and row of those; and, if the configuration asks for it,
+    `private_counts.json`.
 
     Args:
         config: The run configuration.
@@ -75,7 +77,8 @@ def audit_files(
     read = (
         pipeline
         | "Chunks of lists" >> beam.Create(lists.chunks)
-        | "Read" >> ReadLists(lists, config.audit.max_lists_per_user)
+        | "Read"
+        >> ReadLists(lists, config.audit.max_lists_per_user, bool(config.audit.private_counts))
     )
     audited = read["lists"] | "Audit" >> AuditLists(
         config, meter, {"variant": name, "lists": lists.pattern}
@@ -91,6 +94,14 @@ def audit_files(
         read=AsSingleton(read[READ] | "Lists read" >> beam.CombineGlobally(sum)),
         dead=AsIter(dead),
     )
+    if config.audit.private_counts:
+        private = config.audit.private_counts
+        _ = (
+            read["lists"]
+            | "Clip" >> ClippedCounts(private, meter)
+            | "Write private counts"
+            >> beam.Map(write_private, AsSingleton(meter), private, out_dir)
+        )
     run(pipeline)
     counts = json.loads((out_dir / "counts.json").read_text(encoding="utf-8"))
     _check(counts, out_dir, config.data.max_dead_letter_share)
@@ -148,6 +159,21 @@ def write_audit(
         counts["log"] = gaps
     write_json(out_dir / "counts.json", counts)
     write_json(out_dir / "report.json", report)
+
+
+def write_private(
+    counts: Any, meter: Meter, config: PrivateCountsConfig, out_dir: pathlib.Path
+) -> None:
+    """Writes counts with noise; without it they are nowhere.
+
+    Args:
+        counts: What `ClippedCounts` found.
+        meter: What lists were measured against.
+        config: Of the release.
+        out_dir: Folder to write into.
+    """
+    found = release(counts, meter.index, meter.layout.groups.labels, meter.layout.depth, config)
+    write_json(out_dir / "private_counts.json", found)
 
 
 def _gaps(lists: ListFiles) -> dict[str, Any] | None:

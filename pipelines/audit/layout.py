@@ -127,6 +127,19 @@ class Layout:
             ]
         )
 
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Counts the places of every group in every list.
+
+        Args:
+            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
+
+        Returns:
+            int64 `[num_lists, num_groups]`.
+        """
+        kind_of_item, membership = self._kinds
+        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
+        return np.rint(places).astype(np.int64)
+
     @functools.cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """The kind of every item, with padding at the end, and the membership of the kinds.

@@ -104,6 +104,16 @@ class Meter:
         Returns:
             The sums of the lists that can be used, and the other ones as `checks.DEAD_SCHEMA`.
         """
+        good, rows, dead = self.usable(lists)
+        return self._sums(good, rows), dead
+
+    def usable(self, lists: pa.Table) -> tuple[pa.Table, np.ndarray, pa.Table]:
+        """Tells the lists of a table that can be used from others.
+
+        Returns:
+            The former without their items; their items as rows of the catalogue, int32
+            `[num_lists, depth]`, padded; and the other lists as `checks.DEAD_SCHEMA`.
+        """
         lists = lists.combine_chunks()
         candidates = lists[CANDIDATES].combine_chunks()
         rows, strangers = item_rows(candidates, self.item_ids, self.layout.depth)
@@ -115,7 +125,7 @@ class Meter:
         rejections.add(unknown, "an item is not in the catalogue")
         rejections.add(hold_an_item_twice(rows), "an item is listed twice")
         good = lists.drop([CANDIDATES]).filter(pa.array(rejections.ok))
-        return self._sums(good, rows[rejections.ok]), rejections.dead(lists)
+        return good, rows[rejections.ok], rejections.dead(lists)
 
     def _sums(self, lists: pa.Table, rows: np.ndarray) -> Accumulator:
         total = self.empty()

@@ -11,7 +11,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsIter, AsMultiMap, TaggedOutput
 
-from pipelines.audit.list_files import ListFiles
+from pipelines.audit.list_files import LIST_ID, ListFiles
 from pipelines.examples.arrow_ipc import to_bytes
 from pipelines.examples.checks import Rejections
 from pipelines.readers.chunks import Chunk
@@ -48,11 +48,13 @@ class ReadLists(beam.PTransform):
     Args:
         files: What to read.
         most_lists: Of a user; None for any number.
+        ids: Whether the tables have the column `list_id`, if the files do.
     """
 
-    def __init__(self, files: ListFiles, most_lists: int | None = None) -> None:
+    def __init__(self, files: ListFiles, most_lists: int | None = None, ids: bool = False) -> None:
         super().__init__()
         self._files, self._most = files, most_lists
+        self._others = [LIST_ID] if ids and LIST_ID in files.ids else []
 
     def expand(self, chunks: beam.PCollection) -> Any:
         """Returns the tables, and the outputs `DEAD` and `READ`."""
@@ -70,7 +72,7 @@ class ReadLists(beam.PTransform):
             | "Find programs" >> beam.FlatMap(find_programs, self._most)
         )
         return chunks | "Read lists" >> beam.ParDo(
-            _Read(self._files), repeats=AsMultiMap(repeats), programs=AsIter(programs)
+            _Read(self._files, self._others), repeats=AsMultiMap(repeats), programs=AsIter(programs)
         ).with_outputs(DEAD, READ, main="lists")
 
 
@@ -155,8 +157,8 @@ def repeats_another(ids: Sequence[str]) -> str:
 class _Read(beam.DoFn):
     """Chunks to lists, less those that repeat and those of programs."""
 
-    def __init__(self, files: ListFiles) -> None:
-        self._files = files
+    def __init__(self, files: ListFiles, others: Sequence[str]) -> None:
+        self._files, self._others = files, others
 
     def process(self, chunk: Chunk, repeats: Any, programs: Iterable[bytes]) -> Iterator[Any]:
         """See the class."""
@@ -168,7 +170,7 @@ class _Read(beam.DoFn):
         for users in programs:
             by_program |= np.isin(ids.users, np.frombuffer(users, np.uint64))
         done = 0
-        for table in self._files.tables(chunk):
+        for table in self._files.tables(chunk, self._others):
             here = slice(done, done + len(table))
             rejections = Rejections(len(table))
             # Lists that nothing tells apart do not repeat one another: this goes first.
