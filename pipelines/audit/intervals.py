@@ -44,5 +44,7 @@ def figure(
     share = value / most
     if not np.isclose(share, round(share), atol=1e-12):
         return found
-    low, high = proportion_confint(round(share) * users, users, 1 - confidence, method="wilson")
-    return {**found, "low": float(low) * most, "high": float(high) * most, "method": "wilson"}
+    ends = proportion_confint(round(share) * users, users, 1 - confidence, method="wilson")
+    # The end at the value is the value, but for the rounding of floats.
+    low, high = (0.0, float(ends[1])) if share < 0.5 else (float(ends[0]), 1.0)
+    return {**found, "low": low * most, "high": high * most, "method": "wilson"}

@@ -4,7 +4,8 @@ What is protected is a user, with all lists. From each, at most `lists_per_user`
 with the least hashes of their ids, a choice that no other user has a part in. A user is in one cell
 of every slice, so adding or removing one changes, in each slice, one count of lists by at most
 `lists_per_user` and the places of one cell by at most `lists_per_user * depth` in sum. Epsilon is
-divided equally among the slices (everybody is a slice of one cell) and, in each, between lists and places; then
+divided equally among the slices (everybody is a slice of one cell) and, in each, between lists and
+places; then
 
     noise of lists  ~ discrete Laplace(2 * slices * lists_per_user / epsilon)
     noise of places ~ discrete Laplace(2 * slices * lists_per_user * depth / epsilon)

@@ -42,13 +42,15 @@ def hidden_cells(
         users: int `[num_combinations]`, their number.
         slices: What each cell divides the users by, `[num_cells]`: cells of one slice have no user
             in common.
-        fewest: Cells of fewer users are hidden.
+        fewest: Cells of fewer users are hidden; 1 hides nothing.
         hidden: bool `[num_cells]`, cells that are not shown anyway.
 
     Returns:
         bool `[num_cells]`. A cell that holds no combination stays as it is given: there is nothing
         to hide.
     """
+    if fewest <= 1:
+        return np.zeros(len(contains), bool) if hidden is None else hidden
     table = _Table.of(contains, users, slices)
     hide = table.holds_any & (table.sizes < fewest)
     if hidden is not None:

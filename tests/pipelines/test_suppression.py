@@ -140,6 +140,10 @@ def test_no_shown_cell_less_others_of_a_slice_leaves_few_users(counts):
             assert not left.any() or users[left].sum() >= 20
 
 
-@pytest.mark.parametrize("fewest", [1, 20])
+def test_the_least_of_one_user_hides_nothing():
+    assert hidden(np.array([[0, 1], [2, 300]]), fewest=1) == set()
+
+
+@pytest.mark.parametrize("fewest", [2, 20])
 def test_nothing_is_hidden_where_all_cells_are_large(fewest):
     assert hidden(np.full((3, 4), 20), fewest) == set()
