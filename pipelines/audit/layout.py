@@ -255,7 +255,7 @@ class Layout:
         lists = dict.fromkeys(("min_skew", "max_skew", "awrf"), defined[0])
         of_lists = dict(zip(_LIST_METRICS, defined, strict=True))
         of_groups = zip(self.groups.labels, slots, strict=True)
-        counts = {
+        counts: dict[tuple[str, ...], float] = {
             **{("quality", name): positives[0] for name in self.metrics},
             **{("across_groups", name): n for name, n in (lists | of_lists).items()},
             **{("groups", label): n for label, n in of_groups},
