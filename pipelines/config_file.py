@@ -154,6 +154,8 @@ def _resolve_paths(config: RunConfig, folder: pathlib.Path, data: str | None) ->
         given = getattr(validation, name)
         if given is not None and "://" not in given:
             validation = validation.model_copy(update={name: str(folder / given)})
-    return config.model_copy(
-        update={"data": config.data.model_copy(update=changes), "validation": validation}
-    )
+    gates = config.gates
+    if gates.previous is not None:
+        gates = gates.model_copy(update={"previous": str(folder / gates.previous)})
+    data_config = config.data.model_copy(update=changes)
+    return config.model_copy(update={"data": data_config, "validation": validation, "gates": gates})

@@ -263,8 +263,8 @@ class Run:
         name: str,
         positives: pathlib.Path | None = None,
         salts: pathlib.Path | None = None,
-    ) -> None:
-        """Audits files of served lists into `audits/<name>`.
+    ) -> pathlib.Path:
+        """Audits files of served lists into `audits/<name>`, and returns that folder.
 
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
@@ -300,6 +300,7 @@ class Run:
             return audit_files(config, files, examples, out, name, positives, self._beam_args)
 
         self._build(f"audits/{name}", settings, ["examples"], write)
+        return self._path(f"audits/{name}")
 
     def watch(
         self,
@@ -323,7 +324,8 @@ class Run:
         inputs = ["examples", "schema"]
         for variant in self.variants:
             inputs += [f"{variant}/{stage}" for stage in ("model", "index", "audit")]
-        self._build("report", self.config, inputs, self._write_report)
+        settings = [self.config, self._previous_report]
+        self._build("report", settings, inputs, self._write_report)
         return json.loads((self._path("report") / "report.json").read_text(encoding="utf-8"))
 
     def sweep(self) -> dict[str, Any]:
@@ -390,7 +392,9 @@ class Run:
 
     def _write_report(self, out: pathlib.Path) -> dict[str, Any]:
         from pipelines.audit.figures import compare
+        from pipelines.gates.evaluate import VERDICT, evaluate
         from pipelines.report.build import build_report, write_report
+        from serving.whole_files import write_json
 
         audits = list(self._read_per_variant("audit/report.json").values())
         measurements = [
@@ -413,8 +417,17 @@ class Run:
         comparison = None
         if len(measurements) == 2:
             comparison = compare(measurements[0], measurements[1], self.config)
-        write_report(build_report(self.config, audits, comparison, extra), out)
+        report = build_report(self.config, audits, comparison, extra)
+        verdict = evaluate(report, self.config.gates)
+        write_report({**report, "verdict": verdict}, out)
+        if verdict is not None:
+            write_json(verdict, out / VERDICT)
         return {"runs": self.variants}
+
+    @property
+    def _previous_report(self) -> str | None:
+        previous = self.config.gates.previous
+        return files_fingerprint([pathlib.Path(previous)]) if previous else None
 
     def _read_per_variant(self, name: str) -> dict[str, Any]:
         return {variant: _read_json(self._path(f"{variant}/{name}")) for variant in self.variants}
