@@ -51,12 +51,13 @@ def audit_lists(
     of the users' ids, and needs `--salts`. The users' slices and
     the items' groups are those of the run directory. Lists that cannot be audited become dead
     letters with a reason. Writes `report.json`, `counts.json` and `dead_letter/lists.jsonl` into
-    `audits/<name>`; quality is measured if `--positives` say what users chose.
+    `audits/<name>`, and there the page `report/report.html`; quality is measured if `--positives`
+    say what users chose.
     """
     job = job_of(config, out, data, force, beam)
     with job.directory.locked():
         job.audit_lists(lists, name, positives, salts)
-    console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
+    console.print(f"\nReport: [bold]{out / 'audits' / name / 'report' / 'report.html'}[/bold]")
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from fairness_losses.config import FairnessConfig, GroupsConfig, Settings
 from fairness_losses.registry import available
 from pipelines.monitoring.config import MonitoringConfig
+from pipelines.report.config import CardConfig, ReportConfig
 from pipelines.sweep.config import SweepConfig
 from serving.config import ServingConfig
 from towers.config import (
@@ -237,6 +238,10 @@ class RunConfig(Settings):
     """Metrics and intervals."""
     monitoring: MonitoringConfig = MonitoringConfig()
     """Windows and alerts of `fairtowers watch`; the other commands do not look at it."""
+    report: ReportConfig = ReportConfig()
+    """Earlier releases that the report compares this one with."""
+    card: CardConfig = CardConfig()
+    """What only people know, for the report's cards of the data and the model."""
     sweep: SweepConfig | None = None
     """What `fairtowers sweep` compares; the other commands do not look at it."""
 
