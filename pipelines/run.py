@@ -320,7 +320,7 @@ class Run:
             write_report(report, out)
             return {}
 
-        settings = [self.config, self._previous_reports]
+        settings = [self.config, self._earlier_reports]
         self._build(f"{audit}/report", settings, [audit], write)
 
     def watch(
@@ -347,7 +347,7 @@ class Run:
             inputs += [f"{variant}/{stage}" for stage in ("model", "index", "audit")]
         # A sweep is another command's work: what it found is shown while it holds.
         inputs += [FRONTIER] if self.directory.is_fresh(FRONTIER) else []
-        settings = [self.config, self._previous_reports]
+        settings = [self.config, self._earlier_reports]
         self._build("report", settings, inputs, self._write_report)
         return json.loads((self._path("report") / "report.json").read_text(encoding="utf-8"))
 
@@ -445,7 +445,7 @@ class Run:
         return {"runs": self.variants}
 
     @property
-    def _previous_reports(self) -> list[list[object]]:
+    def _earlier_reports(self) -> list[list[object]]:
         """What is another when the report of an earlier release is."""
         if not self.config.report.previous:
             return []
