@@ -16,7 +16,7 @@ INSTALL = install() { \
 }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test demo test test-fast flink-test fuzz lint format bench constraints clean
+.PHONY: help install install-test demo test test-fast flink-test fuzz lint format screenshot bench constraints clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
@@ -49,6 +49,9 @@ lint: install-test ## Check style and types
 format: install-test ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshot: install-test demo ## Renew the picture of the report in the README
+	$(BIN)/python -m benchmarks.screenshot --report $(OUT)/report/report.html --out docs/report.png
 
 bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder of MovieLens
 	$(BIN)/python -m benchmarks.training_step
@@ -91,6 +94,7 @@ $(VENV)/.installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
+	@.ci/check-system $(PYTHON) browser
 	$(INSTALL) -e '.[serve,test,notebooks]'
 	@# For MovieLens-100K, which its wheel carries; the package itself is not used.
 	$(INSTALL) --no-deps recbole==1.2.1

@@ -53,13 +53,14 @@ def audit_lists(
     of the users' ids, and needs `--salts`. The users' slices and
     the items' groups are those of the run directory. Lists that cannot be audited become dead
     letters with a reason. Writes `report.json`, `counts.json` and `dead_letter/lists.jsonl` into
-    `audits/<name>`; quality is measured if `--positives` say what users chose. If there are `gates`
-    in the configuration, they are held against this report, too, see `fairtowers gate`.
+    `audits/<name>`, and there the page `report/report.html`; quality is measured if `--positives`
+    say what users chose. If there are `gates` in the configuration, they are held against this
+    report, too, see `fairtowers gate`.
     """
     job = job_of(config, out, data, force, beam)
     with job.directory.locked():
         folder = job.audit_lists(lists, name, positives, salts)
-    console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
+    console.print(f"\nReport: [bold]{folder / 'report' / 'report.html'}[/bold]")
     judge(folder / "report.json", job.config.gates, folder / VERDICT)
 
 

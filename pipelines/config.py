@@ -12,6 +12,7 @@ from fairness_losses.config import FairnessConfig, GroupsConfig, Settings
 from fairness_losses.registry import available
 from pipelines.gates.config import GatesConfig
 from pipelines.monitoring.config import MonitoringConfig
+from pipelines.report.config import CardConfig, ReportConfig
 from pipelines.sweep.config import SweepConfig
 from serving.config import ServingConfig
 from towers.config import (
@@ -267,6 +268,10 @@ class RunConfig(Settings):
     """Thresholds that the report has to hold."""
     monitoring: MonitoringConfig = MonitoringConfig()
     """Windows and alerts of `fairtowers watch`; the other commands do not look at it."""
+    report: ReportConfig = ReportConfig()
+    """Earlier releases that the report compares this one with."""
+    card: CardConfig = CardConfig()
+    """What only people know, for the report's cards of the data and the model."""
     sweep: SweepConfig | None = None
     """What `fairtowers sweep` compares; the other commands do not look at it."""
 

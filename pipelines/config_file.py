@@ -157,5 +157,12 @@ def _resolve_paths(config: RunConfig, folder: pathlib.Path, data: str | None) ->
     gates = config.gates
     if gates.previous is not None:
         gates = gates.model_copy(update={"previous": str(folder / gates.previous)})
-    data_config = config.data.model_copy(update=changes)
-    return config.model_copy(update={"data": data_config, "validation": validation, "gates": gates})
+    previous = [str(folder / path) for path in config.report.previous]
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=changes),
+            "validation": validation,
+            "gates": gates,
+            "report": config.report.model_copy(update={"previous": previous}),
+        }
+    )
