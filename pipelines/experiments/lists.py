@@ -226,9 +226,10 @@ class _Reader:
             return np.zeros(len(arm), bool)
         coded = pc.fill_null(as_strings(table[MODEL_VERSION], where), "").dictionary_encode()
         names, code = coded.dictionary.to_pylist(), coded.indices.to_numpy()
-        pairs, counts = np.unique(np.stack([arm, code]), axis=1, return_counts=True)
-        for (number, i), count in zip(pairs.T, counts, strict=True):
-            self._versions[int(number), names[i] or UNKNOWN] += int(count)
+        pairs, counts = np.unique(arm.astype(np.int64) * len(names) + code, return_counts=True)
+        for pair, count in zip(pairs, counts, strict=True):
+            number, i = divmod(int(pair), len(names))
+            self._versions[number, names[i] or UNKNOWN] += int(count)
         other = np.zeros(len(arm), bool)
         for number, expected in enumerate(self._expected):
             if expected is not None:

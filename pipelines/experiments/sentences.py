@@ -99,10 +99,9 @@ def warnings(counts: Mapping[str, Any]) -> Iterator[str]:
             f"{lists['other_arm_than_assigned']:,} lists are of another arm than the salt puts "
             "their users into. Was the experiment changed after its launch?"
         )
-    for reason, users in lists["users_left_out"].items():
+    for who, users in lists["users_left_out"].items():
         if users:
-            was = "bots" if reason == "bot" else f"users {reason}"
-            yield f"{users:,} {was} were left out with all their lists."
+            yield f"{users:,} users were left out with all their lists: {who}."
 
 
 def mismatch(result: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.experiments.lists import Lists
+from pipelines.slicing import distinct_rows
 from serving.experiments.config import Experiment
 
 _DAY = 86_400
@@ -73,15 +74,13 @@ def gather(lists: Lists, experiment: Experiment) -> Users:
         kept &= ~applies
     users_left_out: dict[str, int] = {}
     gone = []
-    for reason, found in (
-        ("bot", _bots(lists, kept, experiment.max_lists_per_day)),
-        ("in two arms", _in_two_arms(lists, kept)),
+    for who, reason, found in (
+        ("bots", "user is a bot", _bots(lists, kept, experiment.max_lists_per_day)),
+        ("in two arms", "user was in two arms", _in_two_arms(lists, kept)),
     ):
         applies = kept & np.isin(lists.user, found)
-        left_out[f"user is {reason}" if reason == "bot" else f"user was {reason}"] = int(
-            applies.sum()
-        )
-        users_left_out[reason] = len(found)
+        left_out[reason] = int(applies.sum())
+        users_left_out[who] = len(found)
         kept &= ~applies
         gone.append(found)
     counts = {
@@ -101,11 +100,9 @@ def gather(lists: Lists, experiment: Experiment) -> Users:
 
 def _bots(lists: Lists, kept: np.ndarray, most: int) -> np.ndarray:
     """Users with too many lists on a day."""
-    day = lists.seconds[kept] // _DAY
-    pairs, counts = np.unique(
-        np.stack([lists.user[kept], day.astype(np.uint64)]), axis=1, return_counts=True
-    )
-    return np.unique(pairs[0, counts > most])
+    user, day = lists.user[kept], lists.seconds[kept] // _DAY
+    first, kind = distinct_rows([user, day])
+    return np.unique(user[first[np.bincount(kind, minlength=len(first)) > most]])
 
 
 def _in_two_arms(lists: Lists, kept: np.ndarray) -> np.ndarray:

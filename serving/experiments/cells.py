@@ -30,8 +30,9 @@ class Cell:
 def cells(experiment: Experiment, seen: Observations) -> list[Cell]:
     """Returns all users, then the slices, by column and value.
 
-    A slice with fewer than `min_users` in an arm is withheld. If it is the only one of its column,
-    the next larger one is withheld too: else what is left of all users would give it away.
+    A slice with fewer than `min_users` in an arm is withheld, and then the next larger ones of its
+    column, until two or more with `min_users` together are: else what is left of all users would
+    give them away.
 
     Args:
         experiment: With `slices` and `min_users`.
@@ -55,8 +56,10 @@ def cells(experiment: Experiment, seen: Observations) -> list[Cell]:
 
 
 def _withheld(fewest: np.ndarray, min_users: int) -> np.ndarray:
+    """Which slices are withheld, by the users that they have in the arm with the fewest."""
     withheld = fewest < min_users
-    if withheld.sum() == 1 and len(fewest) > 1:
-        rest = np.where(withheld, np.iinfo(np.int64).max, fewest)
-        withheld[rest.argmin()] = True
+    while withheld.any() and not withheld.all():
+        if withheld.sum() > 1 and fewest[withheld].sum() >= min_users:
+            break
+        withheld[np.where(withheld, np.iinfo(np.int64).max, fewest).argmin()] = True
     return withheld

@@ -49,7 +49,7 @@ def guardrails(
         rule: When they are looked at.
 
     Returns:
-        One per test: `metric`, `group`, `arm`, `slice`, `value`, `margin`, `users`, `status` and,
+        One per test: `metric`, `group`, `arm`, `slice`, `value`, `margin`, `better`, `status` and,
         unless it is withheld, `effect`, `p_held` and `p_worse`, the latter corrected. `effect` is
         None where nothing can be estimated, which is `open`.
     """

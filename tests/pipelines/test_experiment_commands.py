@@ -241,3 +241,10 @@ def test_no_id_of_a_user_is_in_a_result(tmp_path):
     for name in ("experiment.json", "experiment.html"):
         text = (tmp_path / "result" / name).read_text()
         assert not re.search(r"\bu\d+\b", text)
+
+
+def test_a_log_of_another_time_says_that_nobody_was_seen(tmp_path):
+    experiment_log.write(tmp_path, number=20)
+    redefine(tmp_path, start="2027-01-01T00:00:00Z", end="2027-01-15T00:00:00Z")
+    with pytest.raises(InvalidInputError, match="no list of the experiment can be used"):
+        analyze(tmp_path, *AFTER)

@@ -116,8 +116,8 @@ def test_a_bot_is_left_out_with_all_its_lists_and_outcomes(read):
     ]
     followed = outcomes(["bot", "a"], [NOON + 3 * DAY + 1] * 2, [100, 1])
     seen, counts = read(served, followed)
-    assert counts["lists"]["left_out"] == {"user is bot": 10_001}
-    assert counts["lists"]["users_left_out"] == {"bot": 1, "in two arms": 0}
+    assert counts["lists"]["left_out"] == {"user is a bot": 10_001}
+    assert counts["lists"]["users_left_out"] == {"bots": 1, "in two arms": 0}
     assert counts["outcomes"]["left_out"] == {"of a user who was left out": 1}
     assert len(seen.arm) == 2
     assert seen.totals["clicks"].sum() == 1
@@ -129,7 +129,7 @@ def test_a_user_with_the_most_lists_that_are_allowed_is_none(read):
     served = lists(["a"] * 50 + ["b"] * 51, [NOON] * 101)
     seen, counts = read(served)
     assert seen.totals["lists"].tolist() == [50]
-    assert counts["lists"]["users_left_out"]["bot"] == 1
+    assert counts["lists"]["users_left_out"]["bots"] == 1
 
 
 def test_a_user_seen_in_two_arms_is_left_out(read):
@@ -139,7 +139,7 @@ def test_a_user_seen_in_two_arms_is_left_out(read):
     seen, counts = read(table)
     assert len(seen.arm) == 1
     assert counts["lists"]["left_out"] == {"user was in two arms": 2}
-    assert counts["lists"]["users_left_out"] == {"bot": 0, "in two arms": 1}
+    assert counts["lists"]["users_left_out"] == {"bots": 0, "in two arms": 1}
 
 
 def test_lists_of_other_versions_and_other_arms_than_assigned_count_and_are_counted(read):

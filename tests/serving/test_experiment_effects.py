@@ -239,6 +239,13 @@ def test_slices_of_few_users_are_withheld_and_so_is_what_would_give_them_away():
     found = {cell.value: cell.is_withheld for cell in cells(guarded(min_users=50), seen)}
     # f alone is too small: without m it would be all users less x and m.
     assert found == {None: False, "f": True, "m": True, "x": False}
+    # f and g together are too small as well.
+    genders = np.array(["f"] * 20 + ["g"] * 22 + ["m"] * 258 + ["x"] * 300)
+    seen = dataclasses.replace(seen, slices={"gender": genders})
+    found = {cell.value: cell.is_withheld for cell in cells(guarded(min_users=50), seen)}
+    assert found == {None: False, "f": True, "g": True, "m": True, "x": False}
+    seen = dataclasses.replace(seen, slices={"gender": np.array(["f"] * 20 + ["m"] * 580)})
+    assert all(c.is_withheld for c in cells(guarded(min_users=50), seen)[1:])
     assert not any(c.is_withheld for c in cells(guarded(min_users=10), seen))
 
 
