@@ -132,11 +132,15 @@ def _resolve_paths(config: RunConfig, folder: pathlib.Path, data: str | None) ->
         given = getattr(validation, name)
         if given is not None and "://" not in given:
             validation = validation.model_copy(update={name: str(folder / given)})
+    gates = config.gates
+    if gates.previous is not None:
+        gates = gates.model_copy(update={"previous": str(folder / gates.previous)})
     previous = [str(folder / path) for path in config.report.previous]
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=changes),
             "validation": validation,
+            "gates": gates,
             "report": config.report.model_copy(update={"previous": previous}),
         }
     )

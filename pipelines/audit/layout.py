@@ -20,7 +20,7 @@ from fairness_losses.metrics.ranking import (
     reciprocal_rank_at_k,
 )
 from fairness_losses.metrics.skew import max_skew, min_skew
-from fairness_losses.targets import target_shares
+from fairness_losses.targets import target_bounds, target_shares
 from pipelines.config import RunConfig
 from pipelines.slicing import distinct_rows
 
@@ -49,11 +49,13 @@ class Layout:
         ks: The k of the quality metrics, ascending; the last is the depth of a list.
         groups: Groups of the catalogue; no group at all if the run has no `groups`.
         target: float64 `[num_groups]`, target shares, 0 for none.
+        target_bounds: float64 `[2, num_groups]`, see `targets.target_bounds`.
     """
 
     ks: tuple[int, ...]
     groups: Groups
     target: np.ndarray
+    target_bounds: np.ndarray
 
     @classmethod
     def of(cls, catalogue: pa.Table, config: RunConfig) -> Layout:
@@ -65,11 +67,17 @@ class Layout:
         """
         ks = tuple(sorted(config.audit.ks))
         if config.groups is None:
-            return cls(ks, Groups((), np.zeros((len(catalogue), 0), np.float32)), np.zeros(0))
+            nothing = Groups((), np.zeros((len(catalogue), 0), np.float32))
+            return cls(ks, nothing, np.zeros(0), np.zeros((2, 0)))
         groups = Groups.from_labels(catalogue["group"].to_pylist())
         target = config.fairness.target
         chosen = catalogue["frequency"].to_numpy() if target.kind == "merit" else None
-        return cls(ks, groups, target_shares(groups, target, chosen))
+        return cls(
+            ks,
+            groups,
+            target_shares(groups, target, chosen),
+            target_bounds(groups, target, chosen),
+        )
 
     @property
     def depth(self) -> int:
@@ -119,6 +127,19 @@ class Layout:
             ]
         )
 
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Counts the places of every group in every list.
+
+        Args:
+            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
+
+        Returns:
+            int64 `[num_lists, num_groups]`.
+        """
+        kind_of_item, membership = self._kinds
+        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
+        return np.rint(places).astype(np.int64)
+
     @functools.cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """The kind of every item, with padding at the end, and the membership of the kinds.
@@ -146,6 +167,10 @@ class Layout:
     def split(self, sums: np.ndarray) -> list[np.ndarray]:
         """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
         return np.split(sums, np.cumsum(self._lengths), axis=-1)
+
+    def exposure(self, sums: np.ndarray) -> np.ndarray:
+        """Returns the exposure of the groups, float64 `[..., num_groups]`, of `[..., num_sums]`."""
+        return self.split(sums)[4]
 
     def has(self, sums: np.ndarray) -> np.ndarray:
         """Returns whether there is a positive, and an NDKL, bool `[2, num_lists]`.
@@ -186,6 +211,22 @@ class Layout:
             **{name: of_lists[..., i] for i, name in enumerate(_LIST_METRICS)},
         }
         return figures | {("across_groups", name): v for name, v in across_groups.items()}
+
+    def most(self, path: tuple[str, ...]) -> float | None:
+        """Returns the greatest value of a figure that is a share, or a multiple of one; else None.
+
+        Args:
+            path: Of the figure in a cell.
+        """
+        if path[0] == "across_groups":
+            return 1.0 if path[1] == "diversity" else None
+        if path[0] == "quality":
+            return 1.0
+        place = self.groups.labels.index(path[1])
+        # Of a group without a target shares are not of a whole that holds it.
+        if not self.target[place] > 0:
+            return None
+        return float(1 / self.target[place]) if path[2] == "exposure_ratio" else 1.0
 
     def counts(self, sums: np.ndarray) -> dict[tuple[str, ...], int]:
         """Returns what the figures of a cell rest on, by the first two steps of their paths.

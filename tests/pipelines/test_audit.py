@@ -190,6 +190,7 @@ def test_groups_that_no_list_holds_have_no_share_where_nothing_has_one():
         "candidate_share": None,
         "exposure_share": None,
         "exposure_ratio": None,
+        "catalogue_coverage": {"items": 0, "of": 2, "share": 0},
     }
 
 
@@ -207,22 +208,24 @@ def test_lists_that_cannot_be_audited_are_refused(lists, message):
 
 
 class TestSuppression:
-    """Twenty users are enough, nineteen are not."""
+    """Twenty users are enough, nineteen are not; two such cells protect one another."""
 
     @pytest.fixture(scope="class")
     def report(self):
-        users = [f"u{i:02}" for i in range(39)]
+        users = [f"u{i:02}" for i in range(78)]
         config = small_config(
             slices=[{"column": "gender"}], audit={"ks": [2], "bootstrap_samples": 100}
         )
-        gender = pa.table({"user_id": users, "slice.gender": ["F"] * 20 + ["M"] * 19})
-        relevant = pa.table({"user_id": users[1:], "item_id": ["a"] * 38})
+        labels = ["F"] * 20 + ["M"] * 20 + ["X"] * 19 + ["unknown"] * 19
+        gender = pa.table({"user_id": users, "slice.gender": labels})
+        relevant = pa.table({"user_id": users[1:], "item_id": ["a"] * 77})
         lists = lists_of(**{user: ["a", "c"] for user in users})
         measured = measure(lists, CATALOGUE, gender, relevant, config, {})
         return audit(measured, config), compare(measured, measured, config)
 
     def test_small_cells_show_nothing_not_even_their_size(self, report):
-        assert [r["slices"]["gender"]["M"] for r in report] == [{"suppressed": True}] * 2
+        for value in ("X", "unknown"):
+            assert [r["slices"]["gender"][value] for r in report] == [{"suppressed": True}] * 2
 
     def test_quality_of_few_users_with_positives_is_withheld(self, report):
         """Of the 20 women 19 have a positive."""
@@ -234,8 +237,14 @@ class TestSuppression:
         assert compared["quality"]["ndcg@2"] == {"difference": None, "relative": None}
 
     def test_large_cells_are_shown(self, report):
-        assert report[0]["overall"]["users"] == 39
-        assert report[0]["overall"]["users_with_positives"] == 38
+        assert report[0]["overall"]["users"] == 78
+        assert report[0]["overall"]["users_with_positives"] == 77
+        assert report[0]["slices"]["gender"]["M"]["users_with_positives"] == 20
+
+    def test_differences_are_between_cells_that_are_shown(self, report):
+        gender = report[0]["disparities"]["slices"]["gender"]
+        assert set(gender["exposure_ratio[f]"]["by_group"]) == {"F", "M"}
+        assert {t["value"] for t in report[0]["tests"]["cells"]} == {"F", "M"}
 
 
 class TestCompare:

@@ -47,6 +47,8 @@ def audited(tmp_path, tables, files, config=None, positives=True, **options):
         pq.write_table(tables["relevant"], pairs)
     found = ListFiles.find(str(tmp_path / "lists" / "*.parquet"), config.seed)
     counts = audit_files(config, found, examples, tmp_path / "out", "log", pairs)
+    assert sum(kind["lists"] for kind in counts["served"]) == counts["audited"]
+    counts = {name: counts[name] for name in ("read", "audited", "dead")}
     return counts, json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
 
 
