@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipelines.report import wording
 from pipelines.report.trace import shown
@@ -42,12 +42,12 @@ def _row(gate: Mapping[str, Any]) -> GateRow:
     form = wording.relative_change if gate["change"] == "relative" else wording.plain
     found = find(gate, "found")
     at = gate["at"] or {}
-    places = [at.get("group"), at.get("slice") and f"{at['value']} ({at['slice']})"]
+    places = [at.get("group"), at.get("slice") and f"{at['slice']} {at['value']}"]
     return GateRow(
         gate["name"],
         _what(gate),
         _wanted(gate["wanted"], form),
-        escape(wording.NONE) if found is None else shown(found, form),
+        Markup("nothing") if found is None else shown(found, form),
         ", ".join(place for place in places if place) or (gate["reason"] or ""),
         gate["status"],
     )
