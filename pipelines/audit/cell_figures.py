@@ -60,7 +60,7 @@ def cell_figures(
         `candidate_share`, `exposure_share` and `exposure_ratio`, whose `count` is the group's
         candidate slots, and `catalogue_coverage`, the number and share of its `items` that were
         listed; if there are groups, `across_groups`: `min_skew` and `max_skew` of all candidates,
-        `awrf` of all exposure, the mean `diversity` and `ndkl` of the lists;
+        `awrf` of all exposure, the mean `diversity` and `ndkl` of the lists; `joint_exposure`;
         `users_with_positives`; and `label_noise`, by a share of wrong labels, the exposure ratios
         that would then be true.
     """

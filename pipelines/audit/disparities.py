@@ -90,6 +90,22 @@ def between_groups(cell: Mapping[str, Any], drawn: Statistics, confidence: float
     return {name: _compared(known, draws, confidence)}
 
 
+def _by_ends(
+    kind: str, highest: Mapping[str, Any], lowest: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The interval where resamples of one of two figures say nothing: from the ends of theirs.
+
+    It covers at least as often as both do. None where a ratio may be anything.
+    """
+    if kind == "ratio" and not highest["low"] > 0:
+        return None
+    if kind == "difference":
+        ends = highest["low"] - lowest["high"], highest["high"] - lowest["low"]
+    else:
+        ends = lowest["low"] / highest["high"], lowest["high"] / highest["low"]
+    return {"low": ends[0], "high": ends[1], "method": "wilson"}
+
+
 def _compared(
     figures: Mapping[str, Any], drawn: Mapping[str, np.ndarray], confidence: float
 ) -> dict[str, Any]:
@@ -108,6 +124,9 @@ def _compared(
         }
     for name, (value, draws) in both.items():
         figure = estimate(float(value), draws, confidence, count)
+        if any("method" in figures[extreme] for extreme in names.values()):
+            ends = _by_ends(name, figures[highest], figures[lowest])
+            figure = None if figure is None or ends is None else {**figure, **ends}
         # A ratio of figures below 0 says nothing.
         if figure is not None and not (name == "ratio" and values[lowest] < 0):
             found[name] = {**figure, **names}

@@ -127,19 +127,6 @@ class Layout:
             ]
         )
 
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Counts the places of every group in every list.
-
-        Args:
-            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
-
-        Returns:
-            int64 `[num_lists, num_groups]`.
-        """
-        kind_of_item, membership = self._kinds
-        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
-        return np.rint(places).astype(np.int64)
-
     @functools.cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """The kind of every item, with padding at the end, and the membership of the kinds.
@@ -167,6 +154,19 @@ class Layout:
     def split(self, sums: np.ndarray) -> list[np.ndarray]:
         """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
         return np.split(sums, np.cumsum(self._lengths), axis=-1)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Counts the places of every group in every list.
+
+        Args:
+            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
+
+        Returns:
+            int64 `[num_lists, num_groups]`.
+        """
+        kind_of_item, membership = self._kinds
+        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
+        return np.rint(places).astype(np.int64)
 
     def exposure(self, sums: np.ndarray) -> np.ndarray:
         """Returns the exposure of the groups, float64 `[..., num_groups]`, of `[..., num_sums]`."""
@@ -210,7 +210,21 @@ class Layout:
             "awrf": awrf(exposure, self.target),
             **{name: of_lists[..., i] for i, name in enumerate(_LIST_METRICS)},
         }
-        return figures | {("across_groups", name): v for name, v in across_groups.items()}
+        figures |= {("across_groups", name): v for name, v in across_groups.items()}
+        return figures | {("joint_exposure",): self._joint_exposure(exposure, defined[..., 0])}
+
+    def _joint_exposure(self, exposure: np.ndarray, lists: np.ndarray) -> np.ndarray:
+        """GG-F of the cell's users and the groups with a target; over all users it is AG-F.
+
+        The target gives every group its share of the exposure of all, alike to each item.
+        Source: `fairness_losses.metrics.joint_exposure`.
+        """
+        counted = self.target > 0
+        exposure, target = exposure[..., counted], self.target[counted]
+        items = self.groups.membership.sum(axis=0, dtype=np.float64)[counted]
+        apart = exposure - exposure.sum(axis=-1, keepdims=True) * target
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return ((apart / (lists[..., None] * items)) ** 2).mean(axis=-1)
 
     def most(self, path: tuple[str, ...]) -> float | None:
         """Returns the greatest value of a figure that is a share, or a multiple of one; else None.
@@ -220,8 +234,8 @@ class Layout:
         """
         if path[0] == "across_groups":
             return 1.0 if path[1] == "diversity" else None
-        if path[0] == "quality":
-            return 1.0
+        if path[0] != "groups":
+            return 1.0 if path[0] == "quality" else None
         place = self.groups.labels.index(path[1])
         # Of a group without a target shares are not of a whole that holds it.
         if not self.target[place] > 0:
@@ -241,9 +255,10 @@ class Layout:
         lists = dict.fromkeys(("min_skew", "max_skew", "awrf"), defined[0])
         of_lists = dict(zip(_LIST_METRICS, defined, strict=True))
         of_groups = zip(self.groups.labels, slots, strict=True)
-        counts = {
+        counts: dict[tuple[str, ...], float] = {
             **{("quality", name): positives[0] for name in self.metrics},
             **{("across_groups", name): n for name, n in (lists | of_lists).items()},
             **{("groups", label): n for label, n in of_groups},
+            ("joint_exposure",): defined[0],
         }
         return {path: round(float(count)) for path, count in counts.items()}

@@ -46,6 +46,9 @@ class UserSample:
         return cls(size, least, total)
 
     def __iadd__(self, other: UserSample) -> UserSample:
+        if not len(self.users):
+            self.users, self.sums = other.users.copy(), other.sums.copy()
+            return self
         merged = UserSample.of(
             np.concatenate([self.users, other.users]),
             np.concatenate([self.sums, other.sums]),

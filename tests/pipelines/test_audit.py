@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairness_losses.errors import InvalidInputError
+from fairness_losses.metrics.joint_exposure import joint_exposure
 from pipelines.audit.figures import audit, compare, measure
 
 LOG3 = 1 / math.log2(3)  # Attention of the second rank; the first has 1.
@@ -52,7 +53,8 @@ class TestThreeUsersByHand:
 
     @pytest.fixture(scope="class")
     def report(self):
-        return audit(by_hand(), small_config(slices=[{"column": "gender"}]))
+        config = small_config(slices=[{"column": "gender"}])
+        return audit(by_hand(config=config), config)
 
     @pytest.fixture(scope="class")
     def overall(self, report):
@@ -119,6 +121,30 @@ class TestThreeUsersByHand:
             for s, m in zip(shares, middle, strict=True)
         )
         assert overall["across_groups"]["awrf"]["value"] == pytest.approx(1 - divergence)
+
+    def test_joint_exposure_is_that_of_the_metric(self, report):
+        """The metric has exposure per user and item; `e` is of no group with a target."""
+        exposure = np.array([[1, 0, LOG3, 0], [0, 0, 1, LOG3], [LOG3, 0, 0, 0]])
+        target = np.repeat(exposure.sum(axis=1, keepdims=True) / 4, 4, axis=1)
+        items = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
+        users = np.array([[1, 0], [0, 1], [0, 1]])
+        expected = joint_exposure(exposure, target, users, items)
+        cells = report["slices"]["gender"]
+        of_values = np.mean([cells[value]["joint_exposure"]["value"] for value in ("F", "M")])
+        assert of_values == pytest.approx(expected["GG"].loss)
+        assert report["overall"]["joint_exposure"]["value"] == pytest.approx(expected["AG"].loss)
+
+    def test_what_was_listed_of_the_catalogue(self, report):
+        """Of f only a, of m both c and d; men were shown all three."""
+        shown = {
+            group: figures["catalogue_coverage"]
+            for group, figures in report["overall"]["groups"].items()
+        }
+        assert shown["f"] == {"items": 1, "of": 2, "share": 0.5}
+        assert shown["m"] == {"items": 2, "of": 2, "share": 1.0}
+        women = report["slices"]["gender"]["F"]["groups"]
+        assert women["m"]["catalogue_coverage"]["items"] == 1
+        assert women["unknown"]["catalogue_coverage"]["items"] == 0
 
     def test_targets_and_catalogue_shares_stand_at_the_top(self, report):
         assert report["groups"] == {

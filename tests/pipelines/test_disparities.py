@@ -154,6 +154,20 @@ def test_intervals_compare_the_same_two_cells_in_every_resample():
     )
 
 
+def test_a_figure_whose_resamples_say_nothing_lends_its_ends():
+    """a is 0.4 (0.3 to 0.5), b 0 with 0 to 0.04 by Wilson: 0.26 to 0.5 apart, at most 2/15."""
+    path = ("quality", "ndcg@10")
+    a = {"value": 0.4, "low": 0.3, "high": 0.5, "count": 9}
+    b = {"value": 0.0, "low": 0.0, "high": 0.04, "count": 7, "method": "wilson"}
+    cells = {name: {"quality": {"ndcg@10": f}} for name, f in (("a", a), ("b", b))}
+    drawn = {"a": {path: np.tile([0.3, 0.5], 100)}, "b": {path: np.zeros(200)}}
+    found = between_values({}, cells, drawn, 0.95)["ndcg@10"]
+    both = {"count": 7, "highest": "a", "lowest": "b", "method": "wilson"}
+    difference = {"value": 0.4, "low": 0.26, "high": 0.5}
+    assert found["difference"] == pytest.approx({**difference, **both})
+    assert found["ratio"] == pytest.approx({"value": 0.0, "low": 0.0, "high": 2 / 15, **both})
+
+
 def test_one_value_alone_has_no_difference():
     path = ("quality", "ndcg@10")
     cells = {"a": {"quality": {"ndcg@10": figure(0.4, 9)}}, "b": {"quality": {"ndcg@10": None}}}
