@@ -17,7 +17,7 @@ _ENDS = {
     "low": "the lower end of the interval of ",
     "high": "the upper end of the interval of ",
 }
-_OF = {"difference": "the difference between values of", "ratio": "lowest over highest value of"}
+_OF = {"difference": "highest less lowest", "ratio": "lowest over highest"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +54,14 @@ def _row(gate: Mapping[str, Any]) -> GateRow:
 
 
 def _what(gate: Mapping[str, Any]) -> str:
-    """`exposure ratio of female, worst of gender`."""
+    """`exposure ratio of female, by gender`."""
     what = _ENDS[gate["end"]] + wording.measure_name(gate["figure"])
     what += f" of {gate['group']}" if gate["group"] else ""
-    if gate["over"] == "overall":
-        what += ", all users"
-    elif gate["of"] in _OF:
-        what += f", {_OF[gate['of']]} {gate['over']}"
+    everyone = gate["over"] == "overall"
+    if gate["of"] in _OF:
+        what += f", {_OF[gate['of']]} of {'the groups' if everyone else gate['over']}"
     else:
-        what += f", worst of {gate['over']}"
+        what += ", all users" if everyone else f", by {gate['over']}"
     return what + (", change from the previous release" if gate["change"] else "")
 
 

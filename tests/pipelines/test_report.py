@@ -263,8 +263,7 @@ class TestEverythingThatAReportCanHave:
         assert page.index("Gates not passed") < page.index("With the regularizer, exposure")
         assert (
             "Gate failed: women’s films. Asked for: the lower end of the interval of exposure "
-            "ratio of female, worst of gender: at least 0.8; found: 0.71 (female, gender M)."
-            in text
+            "ratio of female, by gender: at least 0.8; found: 0.71 (female, gender M)." in text
         )
         assert "0.8 to 1.25; found: nothing (no figure: too few users)." in text
         assert "Gate passed" not in text
