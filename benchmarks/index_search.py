@@ -2,13 +2,13 @@ r"""The ScaNN index beside hnswlib, faiss and the ScaNN layer of TensorFlow Reco
 
     pip install -e '.[benchmarks]'
     python -m benchmarks.index_search
-    python -m benchmarks.index_search --vectors V.npy --queries Q.npy
+    python -m benchmarks.index_search --run runs/ml1m
 
 One thread searches, all threads build. Every library is brought to the recall on one sample of the
 queries and measured on another, single queries in turns. ScaNN's own time is that of its Python
 bindings, with the settings that `serving.index` chose; the exported SavedModel is asked in batches,
-as a server with batching asks it. `--vectors` are those of a trained model, repeated up to
-`--items` times with noise of a tenth of their spread; `--queries` its query vectors.
+as a server with batching asks it. With `--run`, items and users are those of a model that
+`fairtowers run` has trained, repeated with noise of a tenth of their spread.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ import tensorflow_recommenders as tfrs
 
 from benchmarks.timing import in_turns, print_rates
 from benchmarks.vectors import clustered, repeated
+from serving.catalogue import load_catalogue
 from serving.config import ServingConfig
 from serving.export import write_version
 from serving.index import build_index
+from serving.query_batches import search_all
 from serving.retriever import load_retriever
 from serving.scann_index import configure
 from serving.search import ExactSearch
+from towers.exported_tower import ExportedTower
 
 K = 100
 BATCH = 64
@@ -57,26 +60,47 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64, help="of synthetic vectors")
     parser.add_argument("--recall", type=float, default=0.95)
-    parser.add_argument("--vectors", type=pathlib.Path, help="of a trained model, .npy")
-    parser.add_argument("--queries", type=pathlib.Path, help="of a trained model, .npy")
+    parser.add_argument("--run", type=pathlib.Path, help="folder of a finished run")
+    parser.add_argument("--variant", default="without_regularizer", help="of the run")
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    if arguments.vectors:
-        sizes = arguments.items, NUM_TRIED + NUM_TIMED
-        vectors, queries = repeated(arguments.vectors, arguments.queries, *sizes)
+    if arguments.run:
+        vectors, queries, groups = _of_run(arguments.run, arguments.variant, arguments.items)
     else:
         vectors, queries = clustered(arguments.items, NUM_TRIED + NUM_TIMED, arguments.dim)
+        groups = np.full(len(vectors), "all")
     print(f"{len(vectors):,} vectors of dimension {vectors.shape[1]}, lists of {K}\n")
     with tempfile.TemporaryDirectory() as folder:
-        _compare(vectors, queries, arguments.recall, pathlib.Path(folder))
+        _compare(vectors, queries, groups, arguments.recall, pathlib.Path(folder))
 
 
-def _compare(vectors: np.ndarray, queries: np.ndarray, target: float, folder: pathlib.Path) -> None:
+def _of_run(
+    run: pathlib.Path, variant: str, num_items: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors of items and of users in a random order, and the items' groups."""
+    catalogue = load_catalogue(run / variant / "embeddings")
+    users = pq.read_table(run / "examples" / "users.parquet")
+    queries = ExportedTower(run / variant / "model" / "query_tower").embed(users)
+    rng = np.random.default_rng(0)
+    return (
+        repeated(catalogue.vectors, num_items, rng),
+        repeated(rng.permutation(queries), NUM_TRIED + NUM_TIMED, rng),
+        np.resize(catalogue.groups, num_items),
+    )
+
+
+def _compare(
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    groups: np.ndarray,
+    target: float,
+    folder: pathlib.Path,
+) -> None:
     tried, timed = queries[:NUM_TRIED], queries[NUM_TRIED:]
     report = build_index(
         vectors,
-        np.full(len(vectors), "all"),
+        groups,
         ServingConfig(index="scann", k=K, recall_target=target),
         folder / "index",
         seed=0,
@@ -84,7 +108,9 @@ def _compare(vectors: np.ndarray, queries: np.ndarray, target: float, folder: pa
     )
     settings = report["settings"]
     print(f"fairtowers' settings: {settings}\n")
-    exact_tried, exact = (_exact_lists(vectors, part) for part in (tried, timed))
+    _print_groups(report["groups"])
+    by_all = ExactSearch(vectors)
+    exact_tried, exact = (search_all(by_all, part, K) for part in (tried, timed))
     raw, raw_seconds = _timed_build(lambda: _raw_scann(vectors, settings))
     searches: dict[str, Single] = {"ScaNN, as tuned": lambda query: raw.search(query)[0]}
     builds = {"ScaNN, as tuned": raw_seconds}
@@ -155,6 +181,22 @@ def _reach(
 def _recall(search: Single, queries: np.ndarray, exact: np.ndarray) -> float:
     hits = [np.isin(e, search(query)).mean() for query, e in zip(queries, exact, strict=True)]
     return float(np.mean(hits))
+
+
+def _print_groups(groups: dict[str, Any]) -> None:
+    """Prints what the index costs each group, on queries that no setting was tried on."""
+    print("| group | places | recall | share, exact | share, index | change |")
+    print("|---|---|---|---|---|---|")
+    for label, group in groups.items():
+        recall, share = group["recall"], group["share"]
+        if recall:
+            change = share["change"]
+            print(
+                f"| {label} | {recall['count']:,} | {recall['value']:.4f} ({recall['low']:.4f}–"
+                f"{recall['high']:.4f}) | {share['exact']:.3%} | {share['found']:.3%} | "
+                f"{change['value']:+.2%} ({change['low']:+.2%} to {change['high']:+.2%}) |"
+            )
+    print()
 
 
 def _print_single(
@@ -269,11 +311,6 @@ def _exported(vectors: np.ndarray, folder: pathlib.Path, warmup: np.ndarray) -> 
         warmup_features={"vector": warmup},
     )
     return version_dir
-
-
-def _exact_lists(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    search, nothing = ExactSearch(vectors), tf.zeros([1, 0], tf.int32)
-    return np.concatenate([search(query[None], K, nothing)[0] for query in queries])
 
 
 if __name__ == "__main__":

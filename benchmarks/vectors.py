@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import numpy as np
 
 
@@ -24,27 +22,18 @@ def clustered(num_items: int, num_queries: int, dim: int) -> tuple[np.ndarray, n
     return draw(num_items), draw(num_queries)
 
 
-def repeated(
-    vectors: pathlib.Path, queries: pathlib.Path, num_items: int, num_queries: int
-) -> tuple[np.ndarray, np.ndarray]:
+def repeated(vectors: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """Vectors of a trained model, repeated with noise of a tenth of their spread.
 
     Args:
-        vectors: Of the items, `.npy`, float `[any, dim]`.
-        queries: Likewise.
-        num_items: Items wanted.
-        num_queries: Queries wanted.
+        vectors: float32 `[any, dim]`.
+        number: How many are wanted.
+        rng: Of the noise.
 
     Returns:
-        float32 `[num_items, dim]` and, in random order, `[num_queries, dim]`.
+        float32 `[number, dim]`; the first are as they were given.
     """
-    rng = np.random.default_rng(0)
-
-    def repeat(path: pathlib.Path, number: int) -> np.ndarray:
-        given = np.load(path).astype(np.float32)
-        copies = np.resize(given, (number, given.shape[1]))
-        noise = rng.standard_normal(copies.shape, np.float32)
-        noise[: len(given)] = 0  # The first copy of each is as it is.
-        return copies + 0.1 * given.std(axis=0) * noise
-
-    return repeat(vectors, num_items), rng.permutation(repeat(queries, num_queries))
+    copies = np.resize(vectors, (number, vectors.shape[1]))
+    noise = rng.standard_normal(copies.shape, np.float32)
+    noise[: len(vectors)] = 0
+    return copies + 0.1 * vectors.std(axis=0) * noise

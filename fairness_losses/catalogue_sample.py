@@ -40,7 +40,7 @@ class StratifiedSample:
     """
 
     def __init__(self, groups: Groups, size: int, seed: int) -> None:
-        stratum = groups.membership.argmax(axis=1)
+        stratum = groups.codes
         items = np.bincount(stratum, minlength=len(groups.labels))
         draws = _allocate(items, size)
         first = np.cumsum(items) - items

@@ -20,6 +20,9 @@ PADDING = -1
 _BLOCK = 1024
 """Lists looked at together: what is gathered of them stays in the processor's cache."""
 
+_FEW_ROWS = 64
+"""Up to so many, the attention on every row of `membership` is found before that on groups."""
+
 
 def list_exposure(lists: np.ndarray, membership: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Exposure of every group in every list.
@@ -42,17 +45,31 @@ def list_exposure(lists: np.ndarray, membership: np.ndarray, weights: np.ndarray
             f"`lists` should have the shape [{rows}, {weights.shape[-1]}], one column per weight. "
             f"Received: {list(lists.shape)}."
         )
-    # The last row is what `PADDING`, -1, takes.
-    padded = np.vstack([membership, np.zeros((1, membership.shape[1]))])
-    of_groups = [np.ascontiguousarray(part) for part in padded.T]
-    exposure = np.empty((len(lists), len(of_groups)))
+    exposure = np.empty((len(lists), membership.shape[1]))
+    add_up = _by_row if len(membership) <= _FEW_ROWS else _by_group
     for start in range(0, len(lists), _BLOCK):
         block = slice(start, start + _BLOCK)
-        attention = weights if weights.ndim == 1 else weights[block]
-        for group, parts in enumerate(of_groups):
-            # No matrix product: products this small are slower in threads.
-            exposure[block, group] = np.einsum("...k,...k", parts[lists[block]], attention)
+        attention = np.broadcast_to(
+            weights if weights.ndim == 1 else weights[block], lists[block].shape
+        )
+        exposure[block] = add_up(lists[block], membership, attention)
     return exposure
+
+
+def _by_group(lists: np.ndarray, membership: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    # The last row is what `PADDING`, -1, takes.
+    padded = np.vstack([membership, np.zeros((1, membership.shape[1]))])
+    of_groups = (np.ascontiguousarray(parts)[lists] for parts in padded.T)
+    # No matrix product: products this small are slower in threads.
+    return np.stack([np.einsum("lk,lk->l", parts, attention) for parts in of_groups], axis=1)
+
+
+def _by_row(lists: np.ndarray, membership: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """First the attention on each row of `membership`, whatever the number of groups."""
+    width = len(membership) + 1  # The first is for `PADDING`, -1.
+    cells = np.arange(1, len(lists) * width, width)[:, None] + lists
+    of_rows = np.bincount(cells.ravel(), attention.ravel(), minlength=len(lists) * width)
+    return np.einsum("lr,rg->lg", of_rows.reshape(-1, width)[:, 1:], membership)
 
 
 def exposure_share(exposure: np.ndarray, target: np.ndarray) -> np.ndarray:

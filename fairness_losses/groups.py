@@ -44,6 +44,11 @@ class Groups:
         membership = np.eye(len(names), dtype=np.float32)[rank[codes]]
         return cls(tuple(str(n) for n in names[order]), membership)
 
+    @property
+    def codes(self) -> np.ndarray:
+        """Number of the label with the largest part of an item, int32 `[num_items]`."""
+        return self.membership.argmax(axis=1).astype(np.int32)
+
     @classmethod
     def from_sets(cls, labels: Sequence[Sequence[str]]) -> Groups:
         """Groups of items that belong to several at once, equal parts to each.

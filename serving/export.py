@@ -17,7 +17,6 @@ index needs a server that has ScaNN's ops linked in, which the published images 
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -36,6 +35,7 @@ from serving.mix.targets import Targets
 from serving.publication import publish
 from serving.retriever import METADATA_FILE, Retriever
 from serving.warmup import ask_all, write_warmup
+from serving.whole_files import write_json
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
@@ -154,7 +154,7 @@ def write_version(
     tf.saved_model.save(retriever, str(folder), signatures=signatures)
     exchanges = ask_all(signatures, warmup_features, warmup_items or {})
     write_warmup(exchanges, config.name, folder / WARMUP_FILE)
-    _write_json([exchange.plain() for exchange in exchanges], folder / EXPECTED_FILE)
+    write_json([exchange.plain() for exchange in exchanges], folder / EXPECTED_FILE)
     metadata = {
         "name": config.name,
         "version": version,
@@ -167,7 +167,7 @@ def write_version(
         "signatures": {name: _describe(f) for name, f in signatures.items()},
         "provenance": provenance,
     }
-    _write_json(metadata, folder / METADATA_FILE)
+    write_json(metadata, folder / METADATA_FILE)
 
 
 def _describe_policy(
@@ -210,7 +210,3 @@ def _describe(function: Any) -> dict[str, Any]:
         "inputs": describe(function.structured_input_signature[1]),
         "outputs": describe(function.structured_outputs),
     }
-
-
-def _write_json(value: Any, path: pathlib.Path) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

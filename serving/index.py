@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
-import tensorflow as tf
 
 from fairness_losses.errors import InvalidInputError
+from fairness_losses.groups import Groups
 from serving.config import ServingConfig
 from serving.index_audit import Comparison, check_shares, describe
 from serving.index_files import (
@@ -22,17 +22,17 @@ from serving.index_files import (
     SCANN_FOLDER,
     read_report,
     write_items,
-    write_json,
 )
+from serving.query_batches import search_all
 from serving.refresh import RefreshedSearch, built_for, refresh_index
 from serving.scann_index import build_scann, build_tuned, given_settings
 from serving.scann_state import load_state
 from serving.search import ExactSearch, Search, load_scann_search
 from serving.sharding import ShardedScannSearch, ShardedSearch, shard_starts
 from serving.tuning import Sample
+from serving.whole_files import write_json
 
 _NUM_QUERIES = 1000
-_BATCH_SIZE = 256
 
 
 def build_index(
@@ -206,8 +206,9 @@ def _measure(
     found = held_out.exact
     if made["kind"] == "scann":
         search = _load(report, catalogue.vectors, out_dir)
-        found = _search_all(search, held_out.queries, report["k"])
-    comparison = Comparison.of(held_out.exact, found, catalogue.group_labels)
+        found = search_all(search, held_out.queries, report["k"])
+    groups = Groups.from_labels(catalogue.group_labels)
+    comparison = Comparison.of(held_out.exact, found, groups.labels, groups.codes)
     return {**report, **describe(comparison, config.recall_target, seed)}
 
 
@@ -252,18 +253,9 @@ def _samples(
 
     def sample(rows: np.ndarray) -> Sample:
         queries = query_vectors[np.sort(rows)]
-        return Sample(queries, _search_all(search, queries, min(k, len(vectors))))
+        return Sample(queries, search_all(search, queries, min(k, len(vectors))))
 
     return sample(tried), sample(chosen[split : split + _NUM_QUERIES])
-
-
-def _search_all(search: Search, queries: np.ndarray, k: int) -> np.ndarray:
-    found = np.empty((len(queries), k), np.int32)
-    for start in range(0, len(queries), _BATCH_SIZE):
-        batch = tf.constant(queries[start : start + _BATCH_SIZE])
-        rows, _ = search(batch, k, tf.zeros([len(batch), 0], tf.int32))
-        found[start : start + len(batch)] = rows
-    return found
 
 
 def _empty(folder: pathlib.Path) -> None:

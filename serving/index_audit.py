@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,20 @@ class Comparison:
     is_full: np.ndarray
 
     @classmethod
-    def of(cls, exact: np.ndarray, found: np.ndarray, group_labels: np.ndarray) -> Comparison:
+    def of(
+        cls, exact: np.ndarray, found: np.ndarray, labels: Sequence[str], codes: np.ndarray
+    ) -> Comparison:
         """Counts places.
 
         Args:
-            exact: Rows by exact search, int `[num_queries, k]`.
+            exact: Rows by exact search, int `[num_queries, k]`, negative where a list is short.
             found: Rows by the index, int `[num_queries, <= k]`, negative where a list is short.
-            group_labels: Group of every item, string `[num_items]`.
+            labels: Of the groups.
+            codes: Group of every item, int `[num_items]`, see `fairness_losses.groups.Groups`.
         """
-        labels, codes = np.unique(np.asarray(group_labels, dtype=str), return_inverse=True)
-        query = np.arange(len(exact))[:, None] * len(group_labels)
-        is_item = found >= 0
-        is_found = np.isin(query + exact, (query + found)[is_item])
+        query = np.arange(len(exact))[:, None] * len(codes)
+        is_listed, is_item = exact >= 0, found >= 0
+        is_found = is_listed & np.isin(query + exact, (query + found)[is_item])
 
         def count(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
             cells = np.arange(len(rows))[:, None] * len(labels) + codes[rows]
@@ -69,11 +71,11 @@ class Comparison:
             return sums.reshape(len(rows), len(labels))
 
         return cls(
-            [str(label) for label in labels],
-            count(exact, np.ones(exact.shape)),
+            list(labels),
+            count(exact, is_listed),
             count(exact, is_found),
             count(found, is_item),
-            is_item.sum(axis=1) == exact.shape[1],
+            is_item.sum(axis=1) == is_listed.sum(axis=1),
         )
 
     @property

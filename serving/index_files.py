@@ -29,11 +29,6 @@ def read_report(index_dir: pathlib.Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def write_json(content: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes a file for people and machines."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-
-
 def write_items(item_ids: np.ndarray, rows: np.ndarray, index_dir: pathlib.Path) -> None:
     """Writes `items.parquet`.
 

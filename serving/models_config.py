@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairness_losses.errors import InvalidInputError
+from serving.server import text_protos
 from serving.whole_files import write_text
 
 MODELS_FILE = "models.config"
+
+MODELS_ROOT = "/models/"
+"""Where the published images of TensorFlow Serving look for models."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +39,10 @@ def read_models_config(model_dir: pathlib.Path) -> Served:
     Raises:
         InvalidInputError: The file cannot be read, or is not of this model.
     """
-    from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
-
     path = model_dir / MODELS_FILE
     if not path.is_file():
         return Served((), {})
-    try:
-        parsed = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
-    except text_format.ParseError as error:
-        raise InvalidInputError(f"{path}: is no model configuration ({error}).") from error
-    models = parsed.model_config_list.config
+    models = text_protos.read_models_config(path).model_config_list.config
     if [model.name for model in models] != [model_dir.name]:
         raise InvalidInputError(
             f"{path}: should configure the model `{model_dir.name}`, and no other. Received: "
@@ -63,14 +60,14 @@ def write_models_config(model_dir: pathlib.Path, served: Served) -> None:
 def as_proto(name: str, served: Served) -> Any:
     """Returns a `ModelServerConfig`.
 
-    Its folder is `/models/<name>`, where the published images look.
+    Its folder is the model's in `MODELS_ROOT`.
     """
     from tensorflow_serving.config import model_server_config_pb2
 
     configs = model_server_config_pb2.ModelServerConfig()
     config = configs.model_config_list.config.add()
     config.name = name
-    config.base_path = f"/models/{name}"
+    config.base_path = f"{MODELS_ROOT}{name}"
     config.model_platform = "tensorflow"
     config.model_version_policy.specific.versions.extend(served.versions)
     config.version_labels.update(served.labels)

@@ -15,9 +15,10 @@ import tensorflow as tf
 from fairness_losses.errors import InvalidInputError
 from serving.config import ServingConfig
 from serving.index_audit import FEWEST_LISTED
-from serving.index_files import SCANN_FOLDER, TUNING_FILE, write_json
+from serving.index_files import SCANN_FOLDER, TUNING_FILE
 from serving.search import load_scann_search, require_scann
 from serving.tuning import Point, Sample, choose, tune
+from serving.whole_files import write_json
 
 _FEWEST_ITEMS = 16  # Asymmetric hashing has 16 codewords per block to learn.
 _LEAVES = (1, 2)  # In square roots of the catalogue size.
@@ -53,9 +54,9 @@ def configure(builder: Any, settings: dict[str, int]) -> Any:
         builder.tree(
             leaves,
             settings["leaves_to_search"],
-            # Smaller samples leave partitions badly placed, and the default minimum of 50
-            # vectors per partition would merge the small ones.
-            training_sample_size=max(100_000, 125 * leaves),
+            # Larger samples find little more and take as much longer; smaller ones leave partitions
+            # badly placed, and the default minimum of 50 vectors would merge the small ones.
+            training_sample_size=max(100_000, 50 * leaves),
             min_partition_size=10,
             # From random centres two builds of the same vectors differ, whatever the number of
             # threads; from k-means++ they are equal byte for byte.

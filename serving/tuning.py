@@ -19,11 +19,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fairness_losses.groups import Groups
 from serving.index_audit import Comparison
 from serving.search import NO_ITEM, LeafSearch, cleaned
 
 _REORDERS = (1.25, 1.5, 1.75, 2, 2.5, 3, 4, 6, 8, 12, 16)
-"""Candidates reordered, in lengths of a list."""
+"""Candidates reordered, in lengths of a list of at least `_SHORTEST`."""
+
+_SHORTEST = 25
+"""A short list takes more candidates for each of its places."""
 
 _STEP = 1.25
 """From one number of leaves looked into to the next."""
@@ -99,7 +103,8 @@ def tune(
         Every setting tried, in the order of the walk.
     """
     probe = _Probe(search, sample, group_labels, target)
-    reorders = sorted({min(round(r * probe.k), search.num_items) for r in _REORDERS})
+    longer = max(probe.k, _SHORTEST)
+    reorders = sorted({min(round(r * longer), search.num_items) for r in _REORDERS})
     leaf_counts = _leaf_counts(search.leaves)
     cheapest = min((point.cost for point in known if point.reached), default=math.inf)
     points: list[Point] = []
@@ -162,7 +167,8 @@ class _Probe:
         self, search: LeafSearch, sample: Sample, group_labels: np.ndarray, target: float
     ) -> None:
         self._search, self._sample, self._target = search, sample, target
-        self._group_labels = group_labels
+        groups = Groups.from_labels(group_labels)
+        self._labels, self._codes = groups.labels, groups.codes
         self.k = sample.exact.shape[1]
         number = tf.TensorSpec([], tf.int32)
         queries = tf.TensorSpec([None, sample.queries.shape[1]], tf.float32)
@@ -190,7 +196,7 @@ class _Probe:
         """Measures one pair of settings."""
         settings = self.settings(leaves_to_search, reorder)
         found, p50_ms = self._ask(tf.constant(leaves_to_search), tf.constant(reorder))
-        comparison = Comparison.of(self._sample.exact, found, self._group_labels)
+        comparison = Comparison.of(self._sample.exact, found, self._labels, self._codes)
         low, high = comparison.recall_interval()
         lowest = [low, *(group["low"] for group in comparison.judged_recalls().values())]
         margin = min(lowest) - self._target

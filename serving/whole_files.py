@@ -28,18 +28,23 @@ def write_table(table: pa.Table, path: pathlib.Path) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def write_json(content: Any, path: pathlib.Path) -> None:
+def write_json(content: Any, path: pathlib.Path, mode: int = 0o666) -> None:
     """Writes a JSON file, see `write_text`."""
-    write_text(json.dumps(content, indent=1) + "\n", path)
+    write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", path, mode)
 
 
-def write_text(text: str, path: pathlib.Path) -> None:
+def write_text(text: str, path: pathlib.Path, mode: int = 0o666) -> None:
     """Writes a file in place of an earlier one; when this returns, it is on the disk.
+
+    Args:
+        text: Its content.
+        path: Where to.
+        mode: Who may read and write it, from the beginning; the process's umask is taken off.
 
     Raises:
         OSError: It could not be written; the earlier one is as it was.
     """
-    with _whole(path) as file:
+    with _whole(path, mode) as file:
         file.write(text.encode())
 
 
@@ -51,10 +56,11 @@ def remove_leftovers(folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _whole(path: pathlib.Path) -> Iterator[BinaryIO]:
+def _whole(path: pathlib.Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
     try:
-        with unfinished.open("wb") as file:
+        unfinished.unlink(missing_ok=True)  # Or it would keep the mode of its making.
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,37 +43,82 @@ def ndkl(lists: np.ndarray, membership: np.ndarray, target: np.ndarray) -> np.nd
     lists = top_k(lists, lists.shape[-1], len(membership))
     check_target(target, membership.shape[1])
     counted = target > 0
-    # The last row is what `PADDING`, -1, takes.
-    padded = np.vstack([membership[:, counted], np.zeros((1, counted.sum()))])
-    of_groups = [np.ascontiguousarray(parts) for parts in padded.T]
+    membership, target = membership[:, counted], target[counted]
+    is_whole = ((membership == 0) | (membership == 1)).all() and membership.sum(axis=1).max() <= 1
+    down_to_rank = _of_whole_items if is_whole else _of_parts
     values = [
-        _ndkl(lists[start : start + _BLOCK], of_groups, target[counted])
+        _ndkl(lists[start : start + _BLOCK], membership, target, down_to_rank)
         for start in range(0, len(lists), _BLOCK)
     ]
     return np.concatenate([np.zeros(0), *values])
 
 
-def _ndkl(lists: np.ndarray, of_groups: list[np.ndarray], target: np.ndarray) -> np.ndarray:
+def _ndkl(
+    lists: np.ndarray, membership: np.ndarray, target: np.ndarray, down_to_rank: Callable
+) -> np.ndarray:
     """NDKL of some lists.
 
     With what the groups have down to a rank, a_g, and their sum N, the divergence there is
     `(sum over g of a_g ln(a_g / target_g)) / N - ln N`.
     """
-    # Rank by rank, all lists at once: their sums are added a row to the one above.
+    # Rank by rank, all lists at once.
     ranks = np.ascontiguousarray(lists.T)
-    above, terms = np.zeros(ranks.shape), np.zeros(ranks.shape)
+    above, terms = down_to_rank(ranks, membership, target)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for parts, share in zip(of_groups, target, strict=True):
-            of_group = parts[ranks]
-            for upper, lower in itertools.pairwise(of_group):
-                lower += upper
-            above += of_group
-            # The least positive number stands for 0, whose term is 0.
-            terms += of_group * np.log(np.maximum(of_group, _TINY) / share)
         # Rounding can take the divergence of an exact match a little below zero.
         divergence = np.maximum(terms / above - np.log(above), 0.0)
         weights = np.where((ranks != PADDING) & (above > 0), dcg_weights(len(ranks))[:, None], 0.0)
         return np.where(weights > 0, weights * divergence, 0.0).sum(axis=0) / weights.sum(axis=0)
+
+
+def _of_parts(
+    ranks: np.ndarray, membership: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """N, and the sum over g of a_g ln(a_g / target_g), both float64 `[depth, num_lists]`."""
+    above, terms = np.zeros(ranks.shape), np.zeros(ranks.shape)
+    # The last row is what `PADDING`, -1, takes.
+    for parts, share in zip(_with_none(membership.T, 0.0), target, strict=True):
+        of_group = _add_down(parts[ranks])
+        above += of_group
+        # The least positive number stands for 0, whose term is 0.
+        terms += of_group * np.log(np.maximum(of_group, _TINY) / share)
+    return above, terms
+
+
+def _of_whole_items(
+    ranks: np.ndarray, membership: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same where every item belongs to one group or none.
+
+    Then the sum changes from a rank to the next by the term of one group, of which there are as
+    many values as ranks: they come from a table.
+    """
+    depth, num_groups = len(ranks), len(target)
+    group_of = np.where(membership.any(axis=1), membership.argmax(axis=1), num_groups)
+    group = _with_none(group_of[None], num_groups)[0].astype(np.int16)[ranks]
+    nth = np.zeros(ranks.shape, np.int16)
+    for number in range(num_groups):
+        is_of = group == number
+        nth += _add_down(is_of.astype(np.int16)) * is_of
+    count = np.arange(depth + 1)
+    term = count * np.log(np.maximum(count, 1) / target[:, None])
+    # What the nth item of a group adds; and those of none, whose nth is 0.
+    added = np.zeros((num_groups + 1, depth + 1))
+    added[:-1, 1:] = np.diff(term, axis=1)
+    terms = _add_down(added.ravel()[group.astype(np.int32) * (depth + 1) + nth])
+    return _add_down((group < num_groups).astype(np.int16)).astype(np.float64), terms
+
+
+def _with_none(rows: np.ndarray, none: float) -> np.ndarray:
+    """Rows with a column more, which is what `PADDING`, -1, takes."""
+    return np.hstack([rows, np.full((len(rows), 1), none)])
+
+
+def _add_down(values: np.ndarray) -> np.ndarray:
+    """Cumulative sums along the first axis, in place; faster than `cumsum`, which goes by lists."""
+    for upper, lower in itertools.pairwise(values):
+        lower += upper
+    return values
 
 
 def awrf(exposure: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -28,6 +28,19 @@ def diversity_at_k(
     """
     check_target(target, membership.shape[1])
     candidates = list_exposure(top_k(lists, k, len(membership)), membership, np.ones(k))
+    return holds_every_group(candidates, target)
+
+
+def holds_every_group(candidates: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`diversity_at_k` of lists whose candidates have been counted.
+
+    Args:
+        candidates: float `[num_lists, num_groups]`, of every group in the first k.
+        target: float `[num_groups]`; groups with a target of 0 are not asked for.
+
+    Returns:
+        bool `[num_lists]`.
+    """
     return (candidates[:, target > 0] > 0).all(axis=1)
 
 

@@ -12,7 +12,7 @@ from fairness_losses.browsing import dcg_weights
 from fairness_losses.exposure import PADDING, exposure_ratio, exposure_share, list_exposure
 from fairness_losses.groups import Groups
 from fairness_losses.metrics.divergence import awrf, ndkl
-from fairness_losses.metrics.diversity import diversity_at_k
+from fairness_losses.metrics.diversity import holds_every_group
 from fairness_losses.metrics.ranking import (
     hit_rate_at_k,
     ndcg_at_k,
@@ -110,22 +110,27 @@ class Layout:
         Returns:
             float64 `[num_lists, num_sums]`, finite.
         """
-        quality = [
-            np.nan_to_num(metric(hits, num_relevant, k))
-            for k in self.ks
-            for metric in _QUALITY.values()
-        ]
         kind_of_item, membership = self._kinds
         kinds = kind_of_item[rows]
+        slots = list_exposure(kinds, membership, np.ones(self.depth))
         return np.column_stack(
             [
-                *quality,
+                self._quality(hits, num_relevant),
                 num_relevant > 0,
-                self._list_metrics(kinds, membership),
+                self._list_metrics(kinds, membership, slots),
                 list_exposure(kinds, membership, dcg_weights(self.depth)),
-                list_exposure(kinds, membership, np.ones(self.depth)),
+                slots,
             ]
         )
+
+    def _quality(self, hits: np.ndarray, num_relevant: np.ndarray) -> np.ndarray:
+        """The quality metrics of every list, 0 without a positive; of most lists none is known."""
+        quality = np.zeros((len(hits), len(self.metrics)))
+        judged = np.flatnonzero(num_relevant)
+        hits, num_relevant = hits[judged], num_relevant[judged]
+        values = [metric(hits, num_relevant, k) for k in self.ks for metric in _QUALITY.values()]
+        quality[judged] = np.column_stack(values)
+        return quality
 
     @functools.cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -139,13 +144,15 @@ class Layout:
         first, kind = distinct_rows([np.zeros(len(membership)), *membership.T])
         return np.append(kind, PADDING), membership[first]
 
-    def _list_metrics(self, kinds: np.ndarray, membership: np.ndarray) -> np.ndarray:
+    def _list_metrics(
+        self, kinds: np.ndarray, membership: np.ndarray, slots: np.ndarray
+    ) -> np.ndarray:
         """The list metrics of every list (0 where undefined) and whether each is defined."""
         if not self.groups.labels:
             return np.zeros((len(kinds), 2 * len(_LIST_METRICS)))
         values = np.column_stack(
             [
-                diversity_at_k(kinds, membership, self.target, self.depth),
+                holds_every_group(slots, self.target),
                 ndkl(kinds, membership, self.target),
             ]
         )

@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.index_audit import wilson_interval
 from serving.mix.pools import GroupIndex
+from serving.query_batches import search_all
 from serving.scann_index import build_scann
-from serving.search import NO_ITEM, ExactSearch, Search, load_scann_search, require_scann
+from serving.search import ExactSearch, Search, load_scann_search, require_scann
+from serving.tuning import Sample, choose, tune
 
 _EXACT_UP_TO = 5_000
 _HASHED_UP_TO = 30_000
-_FEWEST_REORDERED = 100
-_STEP = 1.5
-_BATCH = 64
 
 
 def build_buckets(
@@ -33,10 +31,9 @@ def build_buckets(
     """Builds an index for each of some groups, and searches as much of it as its recall needs.
 
     Groups of at most 5,000 items are compared with exactly, those of at most 30,000 by asymmetric
-    hashing of all their items, larger ones by hashing in the leaves of a tree. How many candidates
-    are reordered, and how many leaves are searched, rises until the lower end of the interval of
-    the recall, see `serving.index_audit.wilson_interval`, is what is wanted: so other queries have
-    that recall as well.
+    hashing of all their items, larger ones by hashing in the leaves of a tree. How many leaves are
+    searched and how many candidates are reordered is tuned, see `serving.tuning.tune`: the lower
+    end of the recall's interval is what is wanted, so other queries have that recall as well.
 
     Args:
         vectors: Catalogue, float32 `[num_items, dim]`.
@@ -90,39 +87,30 @@ def _build(
     depth = min(depth, size)
     if size <= _EXACT_UP_TO:
         return {"kind": "exact", "size": size, "settings": {}, "recall": 1.0, "low": 1.0}
-    reorder = min(max(4 * depth, _FEWEST_REORDERED), size)
-    if size <= _HASHED_UP_TO:
-        kind, settings = "hashed", {"leaves": 1, "leaves_to_search": 1, "reorder": reorder}
-        _build_hashed(vectors, depth, reorder, folder)
+    kind, leaves = ("hashed", 1) if size <= _HASHED_UP_TO else ("tree", round(math.sqrt(size)))
+    settings = {"leaves": leaves, "leaves_to_search": 1, "reorder": depth}
+    if kind == "hashed":
+        _build_hashed(vectors, depth, folder)
     else:
-        leaves = round(math.sqrt(size))
-        settings = {"leaves": leaves, "leaves_to_search": max(leaves // 50, 10), "reorder": reorder}
-        kind = "tree"
         build_scann(vectors, depth, settings, folder)
-    exact = _search_all(ExactSearch(vectors), queries, depth)
-    while True:
-        report = {"kind": kind, "size": size, "settings": settings}
-        found = _search_all(_load(vectors, report, folder), queries, depth)
-        recall, low = _recall(exact, found, size)
-        if low >= min_recall or (
-            settings["leaves_to_search"] == settings["leaves"] and (settings["reorder"] >= size)
-        ):
-            return {**report, "recall": recall, "low": low}
-        settings = {
-            "leaves": settings["leaves"],
-            "leaves_to_search": min(
-                math.ceil(settings["leaves_to_search"] * _STEP), settings["leaves"]
-            ),
-            "reorder": min(math.ceil(settings["reorder"] * _STEP), size),
-        }
+    sample = Sample(queries, search_all(ExactSearch(vectors), queries, depth))
+    search = load_scann_search(folder, size, settings)
+    best = choose(tune(search, sample, np.full(size, "all"), min_recall))
+    return {
+        "kind": kind,
+        "size": size,
+        "settings": best.settings,
+        "recall": best.recall["overall"],
+        "low": best.recall["low"],
+    }
 
 
-def _build_hashed(vectors: np.ndarray, depth: int, reorder: int, folder: pathlib.Path) -> None:
+def _build_hashed(vectors: np.ndarray, depth: int, folder: pathlib.Path) -> None:
     searcher = (
         require_scann()
         .builder(vectors, depth, "dot_product")
         .score_ah(2, anisotropic_quantization_threshold=0.2)
-        .reorder(reorder)
+        .reorder(depth)
         .build()
     )
     tf.saved_model.save(searcher.serialize_to_module(), str(folder))
@@ -132,18 +120,3 @@ def _load(vectors: np.ndarray, report: Mapping[str, Any], folder: pathlib.Path) 
     if report["kind"] == "exact":
         return ExactSearch(vectors)
     return load_scann_search(folder, len(vectors), report["settings"])
-
-
-def _search_all(search: Search, queries: np.ndarray, k: int) -> np.ndarray:
-    ask = tf.function(lambda q: search(q, k, tf.zeros([tf.shape(q)[0], 0], tf.int32))[0])
-    batches = [queries[start : start + _BATCH] for start in range(0, len(queries), _BATCH)]
-    return np.concatenate([ask(tf.constant(batch)).numpy() for batch in batches])
-
-
-def _recall(exact: np.ndarray, found: np.ndarray, size: int) -> tuple[float, float]:
-    """The recall and the lower end of its interval."""
-    query = np.arange(len(exact))[:, None] * size
-    hits = np.isin(query + exact, (query + found)[found != NO_ITEM]).sum(axis=1)
-    return float(hits.sum() / exact.size), wilson_interval(
-        hits, np.full(len(exact), exact.shape[1])
-    )[0]

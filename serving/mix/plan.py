@@ -24,11 +24,12 @@ from serving.mix.pools import ExactPool, Wanted
 from serving.mix.steering import score_spread, starting_prices, with_groups, without_prices
 from serving.mix.strategies import choose_strategy
 from serving.mix.targets import Targets, resolve_targets
+from serving.query_batches import in_batches
 from serving.search import ExactSearch
+from serving.whole_files import write_json
 
 PLAN_FILE = "mix.json"
-_NUM_QUERIES = 200
-_BATCH = 32
+_NUM_QUERIES = 1000
 
 
 def index_vectors(
@@ -44,7 +45,7 @@ def index_vectors(
     if policy.kind != "steered":
         return vectors
     groups = Groups.from_labels(group_labels)
-    return with_groups(vectors, groups.membership.argmax(axis=1), len(groups.labels))
+    return with_groups(vectors, groups.codes, len(groups.labels))
 
 
 def index_queries(
@@ -77,7 +78,7 @@ def plan_mix(
             and, where groups have indexes of their own, the folder `buckets`.
         seed: Of the sample of queries.
         target: Where the policy has none of its own.
-        query_vectors: Vectors of real queries, float32 `[num_queries, dim]`; at most 200 are used.
+        query_vectors: Vectors of real queries, float32 `[num_queries, dim]`; at most 1000 are used.
         relevance: For a target by merit, `[num_items]`.
 
     Returns:
@@ -107,8 +108,7 @@ def plan_mix(
         plan |= _steering(targets, catalogue, queries, config)
     elif policy.kind == "quota" and index["kind"] != "exact":
         plan |= choose_strategy(targets, catalogue, queries, config, search, index_dir)
-    text = json.dumps(plan, indent=1, ensure_ascii=False)
-    (index_dir / PLAN_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(plan, index_dir / PLAN_FILE)
     return plan
 
 
@@ -168,20 +168,21 @@ def _steering(
     """Starting prices of every policy row, and the step in units of the score."""
     k, num_groups = min(config.k, len(catalogue.vectors)), len(targets.labels)
     pool = ExactPool(ExactSearch(catalogue.vectors), targets.codes, num_groups, k)
-    found = []
-    for start in range(0, len(queries), _BATCH):
-        batch = tf.constant(queries[start : start + _BATCH])
-        shape = [len(batch), num_groups]
+
+    def best_of_every_group(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        num_queries = tf.shape(batch)[0]
+        shape = [num_queries, num_groups]
         wanted = Wanted(
             (k,) * num_groups,
             tf.zeros(shape, tf.int32),
             True,
             tf.ones(shape, tf.bool),
             tf.zeros(shape),
-            tf.zeros([len(batch), 0], tf.int32),
+            tf.zeros([num_queries, 0], tf.int32),
         )
-        found.append([t.numpy() for t in pool(batch, wanted)])
-    rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return pool(batch, wanted)
+
+    rows, scores = in_batches(best_of_every_group, queries)
     codes = np.append(targets.codes, -1)[rows]
     prices = [starting_prices(scores, codes, shares, k) for shares in targets.shares]
     spread = score_spread(scores, k)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import secrets
 from collections.abc import Sequence
 
 from fairness_losses.errors import InvalidInputError
+from serving.whole_files import write_json
 
 KEYS_FILE = "policy_keys.json"
 """Beside the versions of a model: `{"slice": name, "keys": {value: key}}`. It belongs to the
@@ -36,13 +36,8 @@ def ensure_keys(model_dir: pathlib.Path, slice_name: str, values: Sequence[str])
     missing = [value for value in values if value not in keys]
     if missing:
         keys |= {value: secrets.token_urlsafe(_BYTES) for value in missing}
-        text = json.dumps({"slice": slice_name, "keys": keys}, indent=1, ensure_ascii=False)
         model_dir.mkdir(parents=True, exist_ok=True)
-        incomplete = model_dir / f".{KEYS_FILE}"
-        incomplete.unlink(missing_ok=True)
-        with os.fdopen(os.open(incomplete, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(text + "\n")
-        incomplete.replace(path)
+        write_json({"slice": slice_name, "keys": keys}, path, mode=0o600)
     return {value: keys[value] for value in values}
 
 

@@ -12,14 +12,16 @@ import tensorflow as tf
 
 from serving.catalogue import Catalogue
 from serving.config import ServingConfig
+from serving.index_audit import Comparison
 from serving.mix.assembly import BUCKETS_FOLDER, assemble
 from serving.mix.buckets import build_buckets
 from serving.mix.config import PolicyConfig
 from serving.mix.mix import CandidateMix
 from serving.mix.targets import Targets
-from serving.search import NO_ITEM, ExactSearch, Search
+from serving.query_batches import in_batches, search_all
+from serving.search import ExactSearch, Search
 
-_BATCH = 32
+_NUM_TIMED = 200
 
 
 def choose_strategy(
@@ -68,7 +70,8 @@ def _cheapest(plans: dict[str, dict[str, Any]], policy: PolicyConfig) -> str:
     """The fastest strategy that finds enough of every group; else the one that finds most."""
 
     def least(name: str) -> float:
-        return min(r for r in plans[name]["measured"]["recall"].values() if r is not None)
+        recalls = plans[name]["measured"]["recall"].values()
+        return min(recall["value"] for recall in recalls if recall)
 
     good = [name for name in plans if least(name) >= policy.min_recall]
     if good:
@@ -88,17 +91,9 @@ def short_groups(
         first: Candidates that are fetched.
         exact: Rows of the exact lists, int `[num_queries, k]`.
     """
-    num_items, num_groups = len(targets.codes), len(targets.labels)
-    short: set[int] = set()
-    for start in range(0, len(queries), _BATCH):
-        batch = tf.constant(queries[start : start + _BATCH])
-        nothing = tf.zeros([len(batch), 0], tf.int32)
-        rows = search(batch, min(first, num_items), nothing)[0].numpy()
-        found, needed = (
-            _counts(r, targets.codes, num_groups) for r in (rows, exact[start : start + _BATCH])
-        )
-        short |= set(np.flatnonzero((found < needed).any(axis=0)).tolist())
-    return short
+    found = search_all(search, queries, min(first, len(targets.codes)))
+    comparison = Comparison.of(exact, found, targets.labels, targets.codes)
+    return set(np.flatnonzero((comparison.found < comparison.listed).any(axis=0)).tolist())
 
 
 def _measure(
@@ -106,40 +101,24 @@ def _measure(
 ) -> dict[str, Any]:
     """Recall of the exact lists per group, and milliseconds of one query at a time."""
     rows = _lists(mix, queries)
-    query = np.arange(len(exact))[:, None] * len(targets.codes)
-    hit = np.isin(query + exact, (query + rows)[rows != NO_ITEM])
-    recall = {}
-    for group, label in enumerate(targets.labels):
-        listed = (exact != NO_ITEM) & (targets.codes[exact] == group)
-        recall[label] = float(hit[listed].mean()) if listed.any() else None
-    filled = _counts(rows, targets.codes, len(targets.labels)) == _counts(
-        exact, targets.codes, len(targets.labels)
-    )
+    comparison = Comparison.of(exact, rows, targets.labels, targets.codes)
     ask = tf.function(mix.by_policy).get_concrete_function(
         tf.TensorSpec([None, queries.shape[1]], tf.float32)
     )
     seconds = []
-    for query_vector in [queries[:1], *np.split(queries, len(queries))]:
+    timed = queries[:_NUM_TIMED]
+    for query_vector in [timed[:1], *np.split(timed, len(timed))]:
         start = time.perf_counter()
         ask(tf.constant(query_vector))
         seconds.append(time.perf_counter() - start)
     return {
-        "recall": recall,
-        "full": float((rows != NO_ITEM).all(axis=1).mean()),
-        "same_counts": float(filled.all(axis=1).mean()),
+        "recall": comparison.group_recalls(),
+        "full": float(comparison.is_full.mean()),
+        "same_counts": float((comparison.found == comparison.listed).all(axis=1).mean()),
         "p50_ms": round(1e3 * float(np.median(seconds[1:])), 3),
         "mean_ms": round(1e3 * float(np.mean(seconds[1:])), 3),
     }
 
 
 def _lists(mix: CandidateMix, queries: np.ndarray) -> np.ndarray:
-    ask = tf.function(lambda q: mix.by_policy(q)[0]).get_concrete_function(
-        tf.TensorSpec([None, queries.shape[1]], tf.float32)
-    )
-    batches = [queries[start : start + _BATCH] for start in range(0, len(queries), _BATCH)]
-    return np.concatenate([ask(tf.constant(batch)).numpy() for batch in batches])
-
-
-def _counts(rows: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:
-    of_row = np.append(codes, num_groups)[rows]
-    return np.stack([(of_row == g).sum(axis=1) for g in range(num_groups)], axis=1)
+    return in_batches(lambda batch: mix.by_policy(batch)[:1], queries)[0]

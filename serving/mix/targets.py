@@ -48,7 +48,7 @@ def resolve_targets(
         InvalidInputError: A target does not fit the groups of the catalogue.
     """
     groups = Groups.from_labels(group_labels)
-    codes = groups.membership.argmax(axis=1).astype(np.int32)
+    codes = groups.codes
     if policy.kind == "relevance":
         # Nothing is bounded, and `unknown` items alone should do.
         share = np.full((1, len(groups.labels)), 1.0 / len(groups.labels))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from serving.models_config import MODELS_ROOT
 from serving.server.errors import Code, StatusError, invalid
-
-_CONTAINER_ROOT = "/models/"
-"""Where the published images of TensorFlow Serving look for models."""
 
 
 def validate(config: Any) -> None:
@@ -52,8 +50,8 @@ def base_path(model: Any, mount: pathlib.Path) -> pathlib.Path:
             looked for here.
     """
     path = pathlib.Path(model.base_path)
-    if model.base_path.startswith(_CONTAINER_ROOT) and not path.is_dir():
-        return mount / model.base_path[len(_CONTAINER_ROOT) :]
+    if model.base_path.startswith(MODELS_ROOT) and not path.is_dir():
+        return mount / model.base_path[len(MODELS_ROOT) :]
     return path
 
 

@@ -57,6 +57,16 @@ def test_the_same_attention_for_every_list_may_be_given_once():
     )
 
 
+def test_few_items_and_many_are_added_up_alike():
+    rng = np.random.default_rng(0)
+    lists, membership = rng.integers(-1, 20, (3000, 7)), rng.dirichlet(np.ones(3), 20)
+    weights = rng.random(lists.shape)
+    many = np.tile(membership, (10, 1))  # What the lists show are the first 20.
+    np.testing.assert_allclose(
+        list_exposure(lists, membership, weights), list_exposure(lists, many, weights)
+    )
+
+
 def test_exposure_per_item_of_a_group_is_that_of_fairranktune():
     """Its EXP: exposure of a group over two full rankings, per item of the group."""
     frame = importlib.import_module("pandas").DataFrame

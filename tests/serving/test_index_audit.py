@@ -12,13 +12,13 @@ from serving.index_audit import (
     wilson_interval,
 )
 
-GROUPS = np.array(["a", "a", "b", "c"])
+GROUPS = ("a", "b", "c"), np.array([0, 0, 1, 2])
 
 
 def _compared() -> Comparison:
     # Query 0 finds one of (0, 1), and its list is short; query 1 finds both of (0, 2) and the 1,
     # which is not on the exact list. Item 3 is never listed.
-    return Comparison.of(np.array([[0, 1], [2, 0]]), np.array([[0, -1, -1], [0, 2, 1]]), GROUPS)
+    return Comparison.of(np.array([[0, 1], [2, 0]]), np.array([[0, -1, -1], [0, 2, 1]]), *GROUPS)
 
 
 def test_recall_worked_by_hand():
@@ -44,13 +44,23 @@ def test_shares_worked_by_hand():
 def test_a_short_list_is_not_full():
     exact = np.array([[0, 1], [2, 0]])
     found = np.array([[0, -1], [0, 1]])
-    assert Comparison.of(exact, found, GROUPS).is_full.tolist() == [False, True]
+    assert Comparison.of(exact, found, *GROUPS).is_full.tolist() == [False, True]
 
 
 def test_fewer_columns_than_exact_lists_are_short_lists():
-    compared = Comparison.of(np.array([[0, 1], [2, 0]]), np.array([[0], [0]]), GROUPS)
+    compared = Comparison.of(np.array([[0, 1], [2, 0]]), np.array([[0], [0]]), *GROUPS)
     assert not compared.is_full.any()
     assert compared.recall == 0.5
+
+
+def test_an_exact_list_may_be_short_too():
+    # Query 1's exact list holds the item 3 alone. The place that it lacks is nobody's: were it
+    # taken for a row, it would be the item 3 on the list of query 0.
+    exact, found = np.array([[3, 1], [3, -1]]), np.array([[3, 0], [3, -1]])
+    compared = Comparison.of(exact, found, *GROUPS)
+    assert compared.listed.tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert compared.recall == pytest.approx(2 / 3)
+    assert compared.is_full.all()
 
 
 def test_wilson_interval_of_independent_places_is_the_textbook_one():
@@ -87,11 +97,11 @@ def test_the_interval_of_a_recall_holds_it_about_as_often_as_it_says():
 
 def _lists(num_queries: int, lost: int) -> Comparison:
     """Lists of 0 to 9, the last the small group, whose item the first `lost` queries miss."""
-    groups = np.array(["large"] * 9 + ["small"] + ["large"])
+    codes = np.array([0] * 9 + [1] + [0])
     exact = np.tile(np.arange(10), [num_queries, 1])
     found = exact.copy()
     found[:lost, 9] = 10
-    return Comparison.of(exact, found, groups)
+    return Comparison.of(exact, found, ["large", "small"], codes)
 
 
 def test_a_group_that_falls_short_is_named_although_all_items_do_not():

@@ -214,7 +214,7 @@ def test_a_configuration_of_another_model_is_not_touched(model, tmp_path):
     with pytest.raises(InvalidInputError, match="should configure the model `retriever`"):
         export(model, 1)
     (model / "models.config").write_text("model_config_list {")
-    with pytest.raises(InvalidInputError, match="is no model configuration"):
+    with pytest.raises(InvalidInputError, match="is no ModelServerConfig"):
         export(model, 2)
 
 

@@ -97,6 +97,20 @@ def test_ndkl_agrees_with_its_definition_rank_by_rank(seed):
         assert value == pytest.approx(np.average(terms, weights=dcg_weights(6)))
 
 
+@given(st.integers(0, 10_000))
+@settings(max_examples=40)
+def test_whole_items_are_judged_as_parts_of_items_are(seed):
+    """Items that are a little less than whole are no whole items, and have the same shares."""
+    rng = np.random.default_rng(seed)
+    lists = rng.integers(-1, 8, (5, 300))
+    whole = np.eye(4)[rng.integers(0, 4, 8)]
+    target = np.append(rng.dirichlet(np.full(3, 5.0)), 0.0)  # The last group has none.
+    parts = whole * (1 - 1e-12)
+    np.testing.assert_allclose(
+        ndkl(lists, whole, target), ndkl(lists, parts, target), rtol=1e-8, atol=1e-9
+    )
+
+
 def test_ndkl_agrees_with_fairranktune():
     """There the target is the share in the list itself, and 1e-7 is added to every share."""
     fairranktune = importlib.import_module("FairRankTune")
