@@ -59,6 +59,7 @@ bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder o
 	$(BIN)/python -m benchmarks.example_building
 	$(BIN)/python -m benchmarks.example_growth --plot docs/example_growth.png
 	$(BIN)/python -m benchmarks.audit_lists
+	$(BIN)/python -m benchmarks.audit_coverage
 	$(BIN)/python -m benchmarks.serving_log
 	$(BIN)/python -m benchmarks.experiments
 	$(BIN)/python -m benchmarks.statistics

@@ -13,7 +13,7 @@ import shutil
 
 from playwright.sync_api import sync_playwright
 
-_SIZE = (1200, 1180)
+_SIZE = (1200, 1240)
 """In CSS pixels: the verdict, and the beginning of what follows it."""
 
 

@@ -132,19 +132,6 @@ class Layout:
         quality[judged] = np.column_stack(values)
         return quality
 
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Counts the places of every group in every list.
-
-        Args:
-            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
-
-        Returns:
-            int64 `[num_lists, num_groups]`.
-        """
-        kind_of_item, membership = self._kinds
-        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
-        return np.rint(places).astype(np.int64)
-
     @functools.cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """The kind of every item, with padding at the end, and the membership of the kinds.
@@ -174,6 +161,19 @@ class Layout:
     def split(self, sums: np.ndarray) -> list[np.ndarray]:
         """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
         return np.split(sums, np.cumsum(self._lengths), axis=-1)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Counts the places of every group in every list.
+
+        Args:
+            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
+
+        Returns:
+            int64 `[num_lists, num_groups]`.
+        """
+        kind_of_item, membership = self._kinds
+        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
+        return np.rint(places).astype(np.int64)
 
     def exposure(self, sums: np.ndarray) -> np.ndarray:
         """Returns the exposure of the groups, float64 `[..., num_groups]`, of `[..., num_sums]`."""

@@ -108,7 +108,7 @@ def _mix(report: Mapping[str, Any], everyone: Line, slices: Mapping[str, Sequenc
         return Markup()
     targets = {group: report["runs"][-1]["groups"][group]["target"] for group in groups}
     bars: list[tuple[str, Mapping[str, float]]] = [("target", targets)]
-    for when, cell in (("before", everyone.before), ("after", everyone.after)):
+    for when, cell in (("without", everyone.before), ("with", everyone.after)):
         if shares := _shares(cell, groups):
             bars.append((f"all users, {when}" if everyone.before else "all users", shares))
     for name, lines in slices.items():

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipelines.report import wording
 from pipelines.report.trace import shown
@@ -17,7 +17,7 @@ _ENDS = {
     "low": "the lower end of the interval of ",
     "high": "the upper end of the interval of ",
 }
-_OF = {"difference": "the difference between values of", "ratio": "lowest over highest value of"}
+_OF = {"difference": "highest less lowest", "ratio": "lowest over highest"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +42,26 @@ def _row(gate: Mapping[str, Any]) -> GateRow:
     form = wording.relative_change if gate["change"] == "relative" else wording.plain
     found = find(gate, "found")
     at = gate["at"] or {}
-    places = [at.get("group"), at.get("slice") and f"{at['value']} ({at['slice']})"]
+    places = [at.get("group"), at.get("slice") and f"{at['slice']} {at['value']}"]
     return GateRow(
         gate["name"],
         _what(gate),
         _wanted(gate["wanted"], form),
-        escape(wording.NONE) if found is None else shown(found, form),
+        Markup("nothing") if found is None else shown(found, form),
         ", ".join(place for place in places if place) or (gate["reason"] or ""),
         gate["status"],
     )
 
 
 def _what(gate: Mapping[str, Any]) -> str:
-    """`exposure ratio of female, worst of gender`."""
+    """`exposure ratio of female, by gender`."""
     what = _ENDS[gate["end"]] + wording.measure_name(gate["figure"])
     what += f" of {gate['group']}" if gate["group"] else ""
-    if gate["over"] == "overall":
-        what += ", all users"
-    elif gate["of"] in _OF:
-        what += f", {_OF[gate['of']]} {gate['over']}"
+    everyone = gate["over"] == "overall"
+    if gate["of"] in _OF:
+        what += f", {_OF[gate['of']]} of {'the groups' if everyone else gate['over']}"
     else:
-        what += f", worst of {gate['over']}"
+        what += ", all users" if everyone else f", by {gate['over']}"
     return what + (", change from the previous release" if gate["change"] else "")
 
 

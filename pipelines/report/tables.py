@@ -90,7 +90,7 @@ def more_measures(report: Mapping[str, Any]) -> list[Column]:
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """A measure whose highest and lowest slice are compared: its key, label and form."""
+    """A measure whose highest and lowest slice are compared, and how differences are written."""
 
     key: str
     label: str
@@ -101,11 +101,11 @@ def compared(report: Mapping[str, Any]) -> list[Compared]:
     """The measures whose disparities are shown: each group's exposure ratio, and the quality."""
     return [
         *(
-            Compared(f"exposure_ratio[{group}]", f"exposure ratio: {group}", wording.ratio)
+            Compared(f"exposure_ratio[{group}]", f"exposure ratio: {group}", wording.ratio_change)
             for group in steered_groups(report)
         ),
         *(
-            Compared(name, wording.measure_name(name), wording.quality)
+            Compared(name, wording.measure_name(name), wording.quality_change)
             for name in wording.headline_metrics(report)
         ),
     ]

@@ -64,6 +64,11 @@ def ratio_change(value: float) -> str:
     return _signed(value, ".2f")
 
 
+def quality_change(value: float) -> str:
+    """`+0.012`."""
+    return _signed(value, ".3f")
+
+
 def fine_change(value: float) -> str:
     """`+0.0012`."""
     return _signed(value, ".4f")

@@ -5,6 +5,7 @@ import json
 import re
 from decimal import Decimal
 
+import fake_audit
 import full_report
 import pytest
 
@@ -73,10 +74,14 @@ class Numbers(html.parser.HTMLParser):
             self.outside.append((tuple(tag for tag, _ in self.open), data))
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> tuple[dict, Numbers]:
+@pytest.fixture(scope="module", params=["as audited", "with all there can be"])
+def written(request, tmp_path_factory) -> tuple[dict, Numbers]:
     folder = tmp_path_factory.mktemp("report")
-    write_report(full_report.full_report(), folder)
+    if request.param == "as audited":
+        report = fake_audit.report(fake_audit.config(audit={"bootstrap_samples": 100}))
+    else:
+        report = full_report.full_report()
+    write_report(report, folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
     return json.loads((folder / "report.json").read_text(encoding="utf-8")), Numbers(page)
 
@@ -98,7 +103,7 @@ def numbers_of(value) -> list[float]:
 def test_every_number_is_the_one_in_the_report(written):
     """Written numbers are as near as their last digit allows: half of it, and a hair."""
     report, page = written
-    assert len(page.found) > 800
+    assert len(page.found) > 500
     for pointer, text in page.found:
         percent = Decimal(100 if "%" in text else 1)
         found = [Decimal(n.replace(",", "").replace("−", "-")) for n in NUMBER.findall(text)]
@@ -116,5 +121,5 @@ def test_no_number_of_the_verdict_and_of_the_tables_goes_without_its_place(writt
     names = [*slices, "NDCG@100", "recall@100", "float32", "furthest from 1", "A ratio of 1"]
     known = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
     shown = [text for tags, text in page.outside if {*tags} & {"li", "td"}]
-    assert len(shown) > 100
+    assert len(shown) > 50
     assert [text for text in shown if NUMBER.search(known.sub("", text))] == []
