@@ -58,6 +58,8 @@ bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder o
 	$(BIN)/python -m benchmarks.audit_lists
 	$(BIN)/python -m benchmarks.serving_log
 	$(BIN)/python -m benchmarks.statistics
+	$(BIN)/python -m benchmarks.interleaving
+	$(BIN)/python -m benchmarks.off_policy
 	$(INSTALL) -e '.[benchmarks]'
 	$(BIN)/python -m benchmarks.index_search
 	$(BIN)/python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png

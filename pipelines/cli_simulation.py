@@ -40,11 +40,15 @@ def simulate(config: Config, out: Out, force: Force = False) -> None:
 
 
 def _last_round(summary: Mapping[str, Any]) -> Table:
+    first = next(iter(summary))
     table = Table("last round", *_FIGURES.values(), box=SIMPLE_HEAD)
+    table.caption = f"in brackets: the interval, and of the others that of the change from {first}"
     for arm, figures in summary.items():
         table.add_row(arm, *(_cell(figures[name][-1]) for name in _FIGURES))
     return table
 
 
-def _cell(entry: Mapping[str, float]) -> str:
-    return f"{entry['value']:.2f} ({entry['low']:.2f}–{entry['high']:.2f})"
+def _cell(entry: Mapping[str, Any]) -> str:
+    if (change := entry.get("change")) is None:
+        return f"{entry['value']:.2f} ({entry['low']:.2f} to {entry['high']:.2f})"
+    return f"{entry['value']:.2f} ({change['low']:+.2f} to {change['high']:+.2f})"
