@@ -1,157 +1,208 @@
-"""How many requests it takes to see which of two retrievers is better: interleaving beside A/B.
+"""How many users it takes to see which of two retrievers is better: interleaving beside A/B.
 
-    python -m benchmarks.interleaving [--requests 400000] [--experiments 2000] [--seed 1]
+    python -m benchmarks.interleaving [--users 20000] [--seed 1]
 
 On the synthetic marketplace, whose truth is known: two-tower retrievers trained on the whole log
-and on parts of it, lists of 20, users who look at a rank with the attention of DCG and click what
-is relevant to them. Needed are the requests with which a two-sided test at 5 % finds the better one
-in 80 % of the experiments: for A/B in both arms together, Welch's test of clicks per list, also
-after CUPED with what the same user clicked on an earlier list; for interleaving the sign test of
-`serving.experiments.interleaving.preference`. Experiments are drawn from a pool of simulated
-requests, each by a user at random.
+and on parts of it, lists of 20. Users ask once each, or ten times on average, some far more often
+than others. They look at a rank with the attention of DCG, all alike, or with a patience of their
+own (the attention of rank-biased precision), and click what is relevant to them.
+
+Needed are the users with which a two-sided test at 5 % finds the better retriever in 80 % of the
+experiments: for A/B in both arms together, by the usual formula for clicks per user, also after
+CUPED with the user's clicks in an earlier period of the same length; for interleaving by that of
+the sign test over users, `serving.experiments.interleaving.preference`. Moments are those of a pool
+of simulated users. Behind each number stands in how many of 1000 experiments with so many users of
+the pool the test did find it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import binomtest, ttest_ind_from_stats
+from scipy.stats import binomtest, norm, ttest_ind
 
 from benchmarks.retrievers import Retrievers, train_retrievers
 from fairness_losses.browsing import dcg_weights
-from serving.experiments.interleaving import credit, interleave, interleave_all, preference
+from serving.experiments.interleaving import credit, interleave, interleave_all
 
 K = 20
 SHARES = [1.0, 0.8, 0.6, 0.4]
 LEVEL, POWER = 0.05, 0.8
-_MOST = 10**9
+TEN = 10
+"""Requests of a user on average, where there are many; as many more users where there are not."""
 
-Power = Callable[[int], float]
-"""Share of experiments with so many requests that find the better retriever."""
+EXPERIMENTS, AT_ONCE = 1000, 1 << 22
+QUANTILES = norm.ppf(1 - LEVEL / 2), norm.ppf(POWER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """How users behave.
+
+    Attributes:
+        attention: Probability of looking at each rank, `[num_users, K]`.
+        requests: Mean number of requests of each, `[num_users]`; 0 for exactly one.
+    """
+
+    attention: np.ndarray
+    requests: np.ndarray
+
+    def number(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draws how often users ask in a period, at least once."""
+        return np.maximum(1, rng.poisson(self.requests[users]))
+
+    def clicks(
+        self, retrievers: Retrievers, users: np.ndarray, lists: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws clicks on lists, bool `[num_lists, K]`."""
+        chances = retrievers.liking(users, lists) * self.attention[users]
+        return rng.random(lists.shape) < chances
 
 
 def main() -> None:
-    """Prints the requests that each way needs."""
+    """Prints the users that each way needs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=400_000)
-    parser.add_argument("--experiments", type=int, default=2000)
+    parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     retrievers = train_retrievers(SHARES, options.seed)
     rng = np.random.default_rng(options.seed)
-    print(
-        "| of the log | clicks per list | change | interleaving prefers the better one by |", end=""
-    )
-    print(" A/B | A/B, CUPED | interleaving | of A/B | of CUPED |")
-    print("|---|---|---|---|---|---|---|---|---|")
     lists = {share: retrievers.lists(share, K) for share in SHARES}
-    clicks = {share: float(retrievers.clicks_per_list(lists[share]).mean()) for share in SHARES}
-    for pair in itertools.pairwise(SHARES):
-        worse, better = sorted(pair, key=clicks.__getitem__)
-        chosen = (lists[worse], lists[better])
-        credits, plain, adjusted = simulate(retrievers, *chosen, options.requests, rng)
-        found = preference(credits)
-        needed = [
-            requests_needed(power)
-            for power in (
-                functools.partial(ab_power, plain, options.experiments, rng),
-                functools.partial(ab_power, adjusted, options.experiments, rng),
-                functools.partial(sign_power, credits, options.experiments, rng),
+    print("| requests | look | of the log | clicks per list | ", end="")
+    print("A/B | A/B, CUPED | interleaving | of A/B | of CUPED |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (often, look), behaviour in behaviours(len(retrievers.relevance), rng).items():
+        for pair in itertools.pairwise(SHARES):
+            worse, better = (lists[share] for share in reversed(pair))
+            num = options.users * (TEN if often == "one" else 1)
+            pool = Pool(retrievers, behaviour, worse, better, num, rng)
+            plain, adjusted, signs = pool.ab(), pool.ab_after_cuped(), pool.interleaving()
+            mean = pool.expected()
+            print(
+                f"| {often} | {look} | {pair[1]:.0%} and {pair[0]:.0%} "
+                f"| {mean[0]:.2f} and {mean[1]:.2f} ({mean[1] / mean[0] - 1:+.1%}) "
+                f"| {_cell(plain)} | {_cell(adjusted)} | {_cell(signs)} "
+                f"| 1/{plain[0] / signs[0]:.1f} | 1/{adjusted[0] / signs[0]:.1f} |",
+                flush=True,
             )
-        ]
-        print(
-            f"| {worse:.0%} and {better:.0%} | {clicks[worse]:.3f} and {clicks[better]:.3f} "
-            f"| {clicks[better] / clicks[worse] - 1:+.1%} "
-            f"| {found.value:.3f} ({found.low:.3f}–{found.high:.3f}) "
-            f"| {needed[0]:,} | {needed[1]:,} | {needed[2]:,} "
-            f"| 1/{needed[0] / needed[2]:.0f} | 1/{needed[1] / needed[2]:.0f} |",
-            flush=True,
-        )
     print_speed(lists[SHARES[0]], lists[SHARES[-1]])
 
 
-Arms = tuple[np.ndarray, np.ndarray]
-"""What requests of each arm came to, `[num_requests]` each."""
+def behaviours(num: int, rng: np.random.Generator) -> dict[tuple[str, str], Users]:
+    """Users who ask once or often, and look alike or not."""
+    alike = np.tile(dcg_weights(K), (num, 1))
+    own = rng.beta(2, 1, size=(num, 1)) ** np.arange(K)
+    activity = rng.lognormal(sigma=0.9, size=num)
+    often = TEN * activity / activity.mean()
+    looks = {"alike": alike, "patience of their own": own}
+    return {
+        (name, look): Users(attention, requests)
+        for name, requests in (("one", np.zeros(num)), ("ten", often))
+        for look, attention in looks.items()
+    }
 
 
-def simulate(
-    retrievers: Retrievers,
-    lists_a: np.ndarray,
-    lists_b: np.ndarray,
-    num: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, Arms, Arms]:
-    """Simulates requests of users at random.
+Needed = tuple[int, float]
+"""Users, and the share of experiments with so many that find the better retriever."""
 
-    Returns:
-        Credits of interleaving, `[num, 2]`; clicks in an A/B test; and these after CUPED.
+
+class Pool:
+    """Users with what they click under either retriever, and under both interleaved.
+
+    Args:
+        retrievers: The truth.
+        behaviour: Of the users.
+        worse: Lists of the retriever called A, `[num_users, K]`.
+        better: Of that called B.
+        num: Users of the pool, drawn with replacement.
+        rng: Of everything.
     """
-    users = rng.integers(len(lists_a), size=num)
-    ids = [str(number) for number in range(num)]
-    drawn = interleave_all(lists_a[users], lists_b[users], K, ids, "benchmark")
-    credits = credit(drawn.teams, clicked(retrievers, users, drawn.items, rng))
-    clicks_a, clicks_b, earlier = (
-        clicked(retrievers, users, lists[users], rng).sum(axis=1)
-        for lists in (lists_a, lists_b, lists_a)
-    )
-    clicks, before = np.concatenate([clicks_a, clicks_b]), np.tile(earlier, 2)
-    theta = np.cov(clicks, before)[0, 1] / before.var(ddof=1)
-    shift = theta * (earlier - earlier.mean())
-    return credits, (clicks_a, clicks_b), (clicks_a - shift, clicks_b - shift)
+
+    def __init__(
+        self,
+        retrievers: Retrievers,
+        behaviour: Users,
+        worse: np.ndarray,
+        better: np.ndarray,
+        num: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._rng = rng
+        self._lists = (worse, better)
+        who = rng.integers(len(worse), size=num)
+        rounds = behaviour.number(who, rng)
+        visitor = np.repeat(np.arange(num), rounds)
+        users = who[visitor]
+
+        def click(users: np.ndarray, shown: np.ndarray) -> np.ndarray:
+            return behaviour.clicks(retrievers, users, shown, rng)
+
+        self._clicks = [
+            np.bincount(visitor, click(users, lists[users]).sum(axis=1)) for lists in self._lists
+        ]
+        earlier = np.repeat(np.arange(num), behaviour.number(who, rng))
+        before = click(who[earlier], worse[who[earlier]]).sum(axis=1)
+        self._before = np.bincount(earlier, before, minlength=num)
+        ids = [str(number) for number in range(len(users))]
+        drawn = interleave_all(worse[users], better[users], K, ids, "benchmark")
+        credits = credit(drawn.teams, click(users, drawn.items))
+        self._sign = np.sign(np.bincount(visitor, credits[:, 1] - credits[:, 0]))
+        chances = [retrievers.liking(who, x[who]) * behaviour.attention[who] for x in self._lists]
+        self._expected = [float(c.sum(axis=1).mean()) for c in chances]
+        gain = (chances[1] - chances[0]).sum(axis=1)
+        self._effect = float((gain * rounds).mean())
+
+    def expected(self) -> list[float]:
+        """Expected clicks on a list of A and of B."""
+        return self._expected
+
+    def ab(self) -> Needed:
+        """Users of an A/B test of clicks per user."""
+        return self._compared(*self._clicks)
+
+    def ab_after_cuped(self) -> Needed:
+        """The same of clicks less what is foreseen from those before."""
+        both, before = np.concatenate(self._clicks), np.tile(self._before, 2)
+        theta = np.cov(both, before)[0, 1] / before.var(ddof=1)
+        shift = theta * (self._before - self._before.mean())
+        return self._compared(*(clicks - shift for clicks in self._clicks))
+
+    def _compared(self, a: np.ndarray, b: np.ndarray) -> Needed:
+        variance = a.var(ddof=1) + b.var(ddof=1)
+        needed = 2 * variance * (sum(QUANTILES) / self._effect) ** 2
+        num = int(needed / 2) + 1
+        found = []
+        for _ in range(-(-EXPERIMENTS // max(1, AT_ONCE // num))):
+            size = (min(EXPERIMENTS, max(1, AT_ONCE // num)), num)
+            drawn = (arm[self._rng.integers(len(a), size=size)] for arm in (a, b))
+            test = ttest_ind(*drawn, axis=1, equal_var=False)
+            found.append((test.pvalue < LEVEL) & (test.statistic < 0))
+        return 2 * num, float(np.concatenate(found).mean())
+
+    def interleaving(self) -> Needed:
+        """Users of a sign test."""
+        chances = [float((self._sign < 0).mean()), float((self._sign > 0).mean())]
+        decided = sum(chances)
+        share = chances[1] / decided
+        margin = QUANTILES[0] / 2 + QUANTILES[1] * np.sqrt(share * (1 - share))
+        num = int((margin / (share - 0.5)) ** 2 / decided) + 1
+        wins_a, wins_b, _ = self._rng.multinomial(num, [*chances, 1 - decided], EXPERIMENTS).T
+        pairs = zip(wins_a.tolist(), wins_b.tolist(), strict=True)
+        return num, float(np.mean([b > a and _p_value(b, a + b) < LEVEL for a, b in pairs]))
 
 
-def clicked(
-    retrievers: Retrievers, users: np.ndarray, lists: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns clicks on lists, bool `[num_lists, K]`."""
-    chances = retrievers.liking(users, lists) * dcg_weights(K)
-    return rng.random(lists.shape) < chances
-
-
-def ab_power(arms: Arms, experiments: int, rng: np.random.Generator, num: int) -> float:
-    """See `Power`; half of the requests in each arm, of which B is the better one."""
-    moments = []
-    for values in arms:
-        # Clicks take few values, so a sample is drawn as how often it has each of them.
-        found, counts = np.unique(values, return_counts=True)
-        drawn = rng.multinomial(num // 2, counts / counts.sum(), size=experiments)
-        mean = drawn @ found / (num // 2)
-        variance = (drawn @ found**2 / (num // 2) - mean**2) * (num // 2) / (num // 2 - 1)
-        moments += [mean, np.sqrt(np.maximum(variance, 0)), num // 2]
-    test = ttest_ind_from_stats(*moments, equal_var=False)
-    return float(((test.pvalue < LEVEL) & (test.statistic < 0)).mean())
-
-
-def sign_power(credits: np.ndarray, experiments: int, rng: np.random.Generator, num: int) -> float:
-    """See `Power`; B is the better one."""
-    sign = np.sign(credits[:, 1] - credits[:, 0])
-    chances = [(sign < 0).mean(), (sign > 0).mean()]
-    wins_a, wins_b, _ = rng.multinomial(num, [*chances, 1 - sum(chances)], size=experiments).T
-    pairs = zip(wins_a.tolist(), wins_b.tolist(), strict=True)
-    return float(np.mean([b > a and _p_value(b, a + b) < LEVEL for a, b in pairs]))
-
-
-@functools.lru_cache(maxsize=1 << 18)
+@functools.lru_cache(maxsize=1 << 16)
 def _p_value(wins: int, decided: int) -> float:
     return float(binomtest(wins, decided).pvalue)
 
 
-def requests_needed(power: Power) -> int:
-    """Returns the least number of requests with enough power, within 1 %."""
-    low, high = 10, 20
-    while power(high) < POWER:
-        if high > _MOST:
-            raise SystemExit("the two are too much alike: give another --seed.")
-        low, high = high, high * 2
-    while high > low * 1.01 + 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return high
+def _cell(needed: Needed) -> str:
+    return f"{needed[0]:,} ({needed[1]:.0%})"
 
 
 def print_speed(lists_a: np.ndarray, lists_b: np.ndarray) -> None:

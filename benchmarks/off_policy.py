@@ -1,6 +1,6 @@
 """Off-policy estimates against the truth: bias, spread and error by sample size and clipping.
 
-    python -m benchmarks.off_policy [--logs 300] [--seed 1]
+    python -m benchmarks.off_policy [--logs 200] [--seed 1]
 
 On the synthetic marketplace, whose truth is known. The logging policy serves ten items of the forty
 that a two-tower retriever ranks first: in 60 % of the requests the first ten in their order, in
@@ -60,7 +60,7 @@ ESTIMATES: dict[str, Callable[[Log, float | None], Estimate]] = {
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--logs", type=int, default=300)
+    parser.add_argument("--logs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     retrievers = train_retrievers([0.3, 1.0], options.seed)

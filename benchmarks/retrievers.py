@@ -9,7 +9,6 @@ import tempfile
 import numpy as np
 
 from fairness_losses.browsing import dcg_weights
-from pipelines.datasets.marketplace import Marketplace
 from pipelines.simulation.config import SimulationConfig
 from pipelines.simulation.learning import learn, write_examples
 from pipelines.simulation.pairs import Pairs
@@ -47,12 +46,13 @@ class Retrievers:
     """Models of one marketplace, trained on more or less of its log.
 
     Attributes:
-        market: The truth.
+        relevance: The truth: probability that each item is relevant to each user, float32
+            `[num_users, num_items]`.
         scores: By share of the log, scores of all items for all users, float32
             `[num_users, num_items]`, -inf for what a user has chosen in the log.
     """
 
-    market: Marketplace
+    relevance: np.ndarray
     scores: dict[float, np.ndarray]
 
     def lists(self, share: float, k: int) -> np.ndarray:
@@ -64,8 +64,7 @@ class Retrievers:
 
     def liking(self, users: np.ndarray, lists: np.ndarray) -> np.ndarray:
         """Returns the probability that each item on a list is relevant, `[num_lists, k]`."""
-        pairs = np.repeat(users, lists.shape[1]), lists.ravel()
-        return self.market.relevance(*pairs).reshape(lists.shape).astype(np.float64)
+        return self.relevance[users[:, None], lists].astype(np.float64)
 
     def clicks_per_list(self, lists: np.ndarray) -> np.ndarray:
         """Returns the expected clicks of every user on a list, `[num_users]`."""
@@ -78,7 +77,7 @@ def train_retrievers(shares: list[float], seed: int) -> Retrievers:
     kept = np.random.default_rng([seed, 0]).random(len(world.log.items))
     seen = world.log.by_user(world.market.num_users)
     scores = {share: _scores(world, kept < share, seen, seed) for share in shares}
-    return Retrievers(world.market, scores)
+    return Retrievers(world.market.relevance_matrix(np.arange(len(seen))), scores)
 
 
 def _scores(world: World, kept: np.ndarray, seen: np.ndarray, seed: int) -> np.ndarray:

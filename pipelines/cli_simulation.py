@@ -35,7 +35,7 @@ def simulate(config: Config, out: Out, force: Force = False) -> None:
     from pipelines.simulation.simulate import simulate as run_all
 
     result = run_all(load_settings(config, SimulationConfig), out, force, console)
-    wide_console().print(_last_round(result["summary"]))
+    wide_console(120).print(_last_round(result["summary"]))
     console.print(f"Plot: [bold]{out / 'result' / PLOT}[/bold]")
 
 

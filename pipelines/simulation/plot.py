@@ -15,36 +15,38 @@ _INK, _MUTED, _RULE, _PAPER = "#1c1f22", "#5a6168", "#dadcd7", "#fdfdfb"
 _COLOURS = ("#1c1f22", "#005f9e", "#b4500b", "#009e73", "#cc79a7", "#56b4e9", "#8a6d00")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-_PANELS = (
-    ("exposure[held_back]", "exposure of the groups held back\nover their share of items at first"),
-    ("supply[held_back]", "their items there, over those at first"),
-    ("supply[others]", "items of the other groups, over those at first"),
-    ("utility", "expected clicks on a list\n(dashed: the most that the items allow)"),
-)
+_EXPOSURE, _SUPPLY, _UTILITY = "exposure[held_back]", "supply[held_back]", "utility"
 
 
 def plot_rounds(result: Mapping[str, Any], path: pathlib.Path) -> None:
-    """Draws four figures over the rounds, a line per arm with its interval.
+    """Draws exposure, supply and clicks over the rounds, a line per arm with its interval.
+
+    The last panel has the clicks of the other arms as changes from the first, seed by seed.
 
     Args:
         result: What `simulate.simulate` returns.
         path: The PNG to write.
     """
-    summary = result["summary"]
+    arms = dict(enumerate(result["summary"].items()))
     figure = Figure(figsize=(11, 8), dpi=130, facecolor=_PAPER)
-    panels = figure.subplots(2, 2).ravel()
-    for axes, (name, label) in zip(panels, _PANELS, strict=True):
-        _frame(axes, label)
-        for number, (arm, figures) in enumerate(summary.items()):
-            _line(axes, figures[name], number, arm)
-            if name == "utility":
-                most = [entry["value"] for entry in figures["attainable"]]
-                rounds = range(1, len(most) + 1)
-                axes.plot(rounds, most, "--", color=_colour(number), linewidth=1)
+    exposure, supply, clicks, change = figure.subplots(2, 2).ravel()
+    _frame(exposure, "exposure of the groups held back, over their share of items at first")
+    _frame(supply, "items of these groups, over those at first")
+    _frame(clicks, "expected clicks on a list (dashed: the most that the items allow)")
+    _frame(change, f"these clicks, less those of {arms[0][0]}")
+    for number, (arm, figures) in arms.items():
+        _line(exposure, figures[_EXPOSURE], number, arm)
+        _line(supply, figures[_SUPPLY], number, arm)
+        _line(clicks, figures[_UTILITY], number, arm)
+        most = [entry["value"] for entry in figures["attainable"]]
+        clicks.plot(range(1, len(most) + 1), most, "--", color=_colour(number), linewidth=1)
+        if number > 0:
+            _line(change, [entry["change"] for entry in figures[_UTILITY]], number, arm)
+    for axes, level in ((exposure, 1), (supply, 1), (change, 0)):
+        axes.axhline(level, color=_MUTED, linewidth=1, zorder=1)
+    for axes in (exposure, clicks):
         axes.set_ylim(bottom=0)
-    for axes in panels[:3]:
-        axes.axhline(1, color=_MUTED, linewidth=1, zorder=1)
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = exposure.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="lower center", ncols=len(labels), frameon=False, labelcolor=_INK
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -72,7 +73,9 @@ def simulate(
         return _finish(config, list(seeds), directory)
 
 
-def _writer(config: SimulationConfig, arm: ArmConfig, seed: int, show: Any) -> Any:
+def _writer(
+    config: SimulationConfig, arm: ArmConfig, seed: int, show: Callable[[int], None]
+) -> Callable[[pathlib.Path], dict[str, Any]]:
     def write(folder: pathlib.Path) -> dict[str, Any]:
         rows = simulate_arm(config, arm, seed, show)
         (folder / _ROWS).write_text(json.dumps(rows, indent=1), encoding="utf-8")
