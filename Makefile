@@ -16,7 +16,7 @@ INSTALL = install() { \
 }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test demo test test-fast flink-test fuzz lint format bench constraints clean
+.PHONY: help install install-test demo test test-fast flink-test fuzz lint format screenshot bench constraints clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
@@ -50,14 +50,21 @@ format: install-test ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+screenshot: install-test demo ## Renew the picture of the report in the README
+	$(BIN)/python -m benchmarks.screenshot --report $(OUT)/report/report.html --out docs/report.png
+
 bench: install-test ## Measure what benchmarks/RESULTS.md reports; DATA=folder of MovieLens
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.example_building
 	$(BIN)/python -m benchmarks.example_growth --plot docs/example_growth.png
 	$(BIN)/python -m benchmarks.audit_lists
+	$(BIN)/python -m benchmarks.audit_coverage
 	$(BIN)/python -m benchmarks.serving_log
+	$(BIN)/python -m benchmarks.experiments
 	$(BIN)/python -m benchmarks.statistics
+	$(BIN)/python -m benchmarks.interleaving
+	$(BIN)/python -m benchmarks.off_policy
 	$(INSTALL) -e '.[benchmarks]'
 	$(BIN)/python -m benchmarks.index_search
 	$(BIN)/python -m benchmarks.catalogue_growth --plot docs/catalogue_growth.png
@@ -88,6 +95,7 @@ $(VENV)/.installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
+	@.ci/check-system $(PYTHON) browser
 	$(INSTALL) -e '.[serve,test,notebooks]'
 	@# For MovieLens-100K, which its wheel carries; the package itself is not used.
 	$(INSTALL) --no-deps recbole==1.2.1

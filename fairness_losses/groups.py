@@ -102,4 +102,4 @@ class Groups:
     @property
     def is_unknown(self) -> np.ndarray:
         """Bool `[num_groups]`, true for the group `unknown`."""
-        return np.array([label == UNKNOWN for label in self.labels])
+        return np.array([label == UNKNOWN for label in self.labels], dtype=bool)

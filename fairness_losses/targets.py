@@ -51,6 +51,31 @@ def target_shares(
     return shares / shares.sum()
 
 
+def target_bounds(
+    groups: Groups, target: TargetConfig, relevance: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns how low and how high target shares could be, whatever groups `unknown` items are of.
+
+    Args:
+        groups: Groups of the catalogue.
+        target: Kind of target; one that was given, or is the same for all, does not move.
+        relevance: As for `target_shares`.
+
+    Returns:
+        float64 `[2, num_groups]`: shares of everything if none of the unknown items is of the
+        group, and if all are.
+    """
+    if target.kind == "catalogue":
+        shares = groups.catalogue_share
+    elif target.kind == "merit":
+        merit = _merit(groups, relevance)
+        shares = merit / merit.sum()
+    else:
+        return np.tile(target_shares(groups, target, relevance), (2, 1))
+    unknown = shares[groups.is_unknown].sum()
+    return np.stack([shares, np.where(groups.is_unknown, shares, shares + unknown)])
+
+
 def debiased_relevance(
     items: np.ndarray, propensity: np.ndarray, num_items: int, floor: float = 0.01
 ) -> np.ndarray:

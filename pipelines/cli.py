@@ -15,7 +15,13 @@ from rich.table import Table
 from fairness_losses.errors import InvalidInputError
 
 # The imports add the commands of these modules.
-from pipelines import cli_lists, cli_serving  # noqa: F401
+from pipelines import (  # noqa: F401
+    cli_experiments,
+    cli_gates,
+    cli_lists,
+    cli_serving,
+    cli_simulation,
+)
 from pipelines.cli_app import (
     Beam,
     Config,
@@ -28,6 +34,8 @@ from pipelines.cli_app import (
     job_of,
     wide_console,
 )
+from pipelines.cli_gates import print_verdict
+from pipelines.gates.evaluate import VERDICT
 
 EXIT_PROBLEMS = 4
 """Of `doctor`; errors know their own exit codes."""
@@ -50,6 +58,7 @@ def run(
         report = job.everything()
     _print_summary(report)
     console.print(f"\nReport: [bold]{out / 'report' / 'report.html'}[/bold]")
+    print_verdict(report.get("verdict"), out / "report" / VERDICT)
 
 
 @app.command()
@@ -122,7 +131,17 @@ _stage("train", "Trains the model without and with the regularizer; continues wh
 _stage("index", "Embeds the catalogue and builds the index, with its recall per group.")
 _stage("export", "Writes the next version of the SavedModel and asks it in a fresh process.")
 _stage("audit", "Asks the exported model for lists and measures them per slice and group.")
-_stage("report", "Compares the audits in `report.json` and `report.html`.")
+
+
+@app.command()
+def report(
+    config: Config, out: Out, data: Data = None, force: Force = False, beam: Beam = None
+) -> None:
+    """Compares the audits in `report.json` and `report.html`, and holds them against the gates."""
+    job = job_of(config, out, data, force, beam)
+    with job.directory.locked():
+        found = job.report()
+    print_verdict(found.get("verdict"), out / "report" / VERDICT)
 
 
 @app.command()

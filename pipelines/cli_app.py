@@ -17,7 +17,7 @@ app = typer.Typer(
         "Candidate retrieval that is relevant and fair. `fairtowers run` goes from interaction "
         "logs to an audit report; its stages run on their own, too. What is up to date is "
         "skipped.\n\nExit codes: 0 done, 2 an input or setting is wrong, 3 the data broke its "
-        "schema, 4 `doctor` found a problem."
+        "schema, an index or a gate did not hold, 4 `doctor` found a problem."
     ),
     no_args_is_help=True,
     add_completion=False,

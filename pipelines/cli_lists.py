@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from pipelines.cli_app import Beam, Config, Data, Force, Out, app, console, job_of
+from pipelines.cli_gates import judge
+from pipelines.gates.evaluate import VERDICT
 
 _PANEL = "Served lists"
 
@@ -51,12 +53,15 @@ def audit_lists(
     of the users' ids, and needs `--salts`. The users' slices and
     the items' groups are those of the run directory. Lists that cannot be audited become dead
     letters with a reason. Writes `report.json`, `counts.json` and `dead_letter/lists.jsonl` into
-    `audits/<name>`; quality is measured if `--positives` say what users chose.
+    `audits/<name>`, and there the page `report/report.html`; quality is measured if `--positives`
+    say what users chose. If there are `gates` in the configuration, they are held against this
+    report, too, see `fairtowers gate`.
     """
     job = job_of(config, out, data, force, beam)
     with job.directory.locked():
-        job.audit_lists(lists, name, positives, salts)
-    console.print(f"\nReport: [bold]{out / 'audits' / name / 'report.json'}[/bold]")
+        folder = job.audit_lists(lists, name, positives, salts)
+    console.print(f"\nReport: [bold]{folder / 'report' / 'report.html'}[/bold]")
+    judge(folder / "report.json", job.config.gates, folder / VERDICT)
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.cli_app import app, console
+from pipelines.gates.promotion import promotable
 
 if TYPE_CHECKING:
     from serving.versions import Versions
@@ -55,16 +56,27 @@ def promote(
             "--poll-seconds", help="How often a server polls `models.config`, without --server."
         ),
     ] = 30.0,
+    verdict: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--verdict",
+            help="`verdict.json` of an audit of the version: labels move only if all gates held.",
+        ),
+    ] = None,
 ) -> None:
     """Points a label to a version, after it has answered as at its export.
 
     With `--server`, the servers load the version, and the label moves when all have. Without, it is
     written into `models.config` for servers that poll it; a version that is not listed there yet is
-    listed first, and the command has to be run again when the servers have loaded it.
+    listed first, and the command has to be run again when the servers have loaded it. With
+    `--verdict` it is the version that the verdict is about, and a gate that did not hold ends the
+    command with 3.
     """
     from serving import promotion
     from serving.model_server import connected
 
+    if verdict is not None:
+        version = promotable(verdict, model.name, version)
     with connected(server or [], model.name, timeout) as running:
         versions = promotion.promote(model, version, label, running, poll_seconds)
     _print_versions(versions)

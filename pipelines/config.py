@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from fairness_losses.config import FairnessConfig, GroupsConfig, Settings
 from fairness_losses.registry import available
+from pipelines.gates.config import GatesConfig
 from pipelines.monitoring.config import MonitoringConfig
+from pipelines.report.config import CardConfig, ReportConfig
 from pipelines.sweep.config import SweepConfig
 from serving.config import ServingConfig
 from towers.config import (
@@ -190,6 +192,16 @@ class ValidationConfig(Settings):
     by default over all of them."""
 
 
+class PrivateCountsConfig(Settings):
+    """Counts with noise, which tell next to nothing of any one user."""
+
+    epsilon: float = Field(gt=0)
+    """Privacy loss of all counts together, for adding or removing one user with all lists. At 1 an
+    event becomes at most e times as likely."""
+    lists_per_user: int = Field(default=1, ge=1)
+    """Lists of one user that count, a random choice. More need more noise."""
+
+
 class AuditConfig(Settings):
     """What is measured on the lists that the exported model serves."""
 
@@ -200,7 +212,24 @@ class AuditConfig(Settings):
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Level of the intervals."""
     min_users: int = Field(default=20, ge=1)
-    """Slices with fewer users are suppressed."""
+    """Slices with fewer users are suppressed, and so many others that nothing can be subtracted,
+    see `docs/audit.md`."""
+    permutations: int = Field(default=9999, ge=0)
+    """Placements of the users' labels, at least, behind every p-value; 0 for no tests."""
+    test_users: int = Field(default=50_000, ge=1)
+    """Tests are of at most so many users, a random sample."""
+    correction: Literal["holm", "fdr_bh"] = "holm"
+    """How p-values of all cells and groups are corrected for their number: `holm` bounds the chance
+    of one false finding, `fdr_bh` (Benjamini and Hochberg) the share of false ones."""
+    label_noise: list[Annotated[float, Field(gt=0, lt=1)]] = [0.05, 0.1]
+    """Shares of wrong labels among the items, for each of which the report has the exposure ratios
+    that would then be true."""
+    max_lists_per_user: int | None = Field(default=1000, ge=1)
+    """Users with more lists are taken for programs: their lists are counted and left out of the
+    audit of list files. None for no limit."""
+    private_counts: PrivateCountsConfig | None = None
+    """Also release the counts with differential privacy, in `private_counts.json` of `audit-lists`.
+    Off by default."""
 
 
 class RunConfig(Settings):
@@ -235,8 +264,14 @@ class RunConfig(Settings):
     """Index and export."""
     audit: AuditConfig = AuditConfig()
     """Metrics and intervals."""
+    gates: GatesConfig = GatesConfig()
+    """Thresholds that the report has to hold."""
     monitoring: MonitoringConfig = MonitoringConfig()
     """Windows and alerts of `fairtowers watch`; the other commands do not look at it."""
+    report: ReportConfig = ReportConfig()
+    """Earlier releases that the report compares this one with."""
+    card: CardConfig = CardConfig()
+    """What only people know, for the report's cards of the data and the model."""
     sweep: SweepConfig | None = None
     """What `fairtowers sweep` compares; the other commands do not look at it."""
 

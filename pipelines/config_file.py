@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pathlib
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,8 @@ from pydantic_core import ErrorDetails
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
@@ -30,6 +32,20 @@ def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
             message names each and, for an unknown key, the nearest known one.
     """
     path = pathlib.Path(path)
+    return _resolve_paths(load_settings(path, RunConfig), path.parent.resolve(), data)
+
+
+def load_settings(path: str | pathlib.Path, model: type[Model]) -> Model:
+    """Reads and checks settings of any kind, their paths as they are written.
+
+    Args:
+        path: YAML file.
+        model: The kind.
+
+    Raises:
+        InvalidInputError: As `load_config`.
+    """
+    path = pathlib.Path(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: there is no such configuration file.")
     try:
@@ -37,21 +53,20 @@ def load_config(path: str | pathlib.Path, data: str | None = None) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(raw, dict):
-        raise InvalidInputError(f"{path}: should be a YAML mapping with the keys of a run.")
+        raise InvalidInputError(f"{path}: should be a YAML mapping of keys to values.")
     try:
-        config = RunConfig.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise InvalidInputError(_explain(error, path)) from error
-    return _resolve_paths(config, path.parent.resolve(), data)
+        raise InvalidInputError(_explain(error, path, model)) from error
 
 
-def _explain(error: ValidationError, path: pathlib.Path) -> str:
-    return f"{path}: " + " ".join(_sentence(problem) for problem in error.errors())
+def _explain(error: ValidationError, path: pathlib.Path, model: type[BaseModel]) -> str:
+    return f"{path}: " + " ".join(_sentence(problem, model) for problem in error.errors())
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _sentence(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong with one key or value."""
-    where, known = _locate(problem["loc"])
+    where, known = _locate(problem["loc"], model)
     message, value = problem["msg"].removeprefix("Value error, ").rstrip("."), problem["input"]
     match problem["type"]:
         case "missing":
@@ -73,28 +88,35 @@ def _sentence(problem: ErrorDetails) -> str:
     return f"`{where}`: {message[0].lower()}{message[1:]}.{received}"
 
 
-def _locate(loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
+def _locate(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, list[str]]:
     """Where an error is.
 
     Args:
         loc: As pydantic gives it. Behind a discriminated union it holds the tag, too, which is no
             key of the YAML.
+        model: The settings that it is in.
 
     Returns:
         The path in the YAML, and the keys that are known where its last key is.
     """
     written: list[str] = []
     known: list[str] = []
-    models: list[type[BaseModel]] = [RunConfig]
+    models: list[type[BaseModel]] = [model]
+    is_name = False
     for key in loc:
         if len(models) > 1 and isinstance(key, str):
             models = [m for m in models if key in get_args(m.model_fields["kind"].annotation)]
             continue
         written.append(str(key))
-        if isinstance(key, str):
+        if isinstance(key, str) and not is_name:
             fields = models[0].model_fields if models else {}
             known = list(fields)
-            models = _settings_in(fields[key].annotation) if key in fields else []
+            annotation = fields[key].annotation if key in fields else None
+            models = _settings_in(annotation)
+            # The keys of a mapping are names that somebody has given, and known to nobody else.
+            is_name = get_origin(annotation) is dict
+        else:
+            is_name = False
     return ".".join(written), known
 
 
@@ -132,6 +154,15 @@ def _resolve_paths(config: RunConfig, folder: pathlib.Path, data: str | None) ->
         given = getattr(validation, name)
         if given is not None and "://" not in given:
             validation = validation.model_copy(update={name: str(folder / given)})
+    gates = config.gates
+    if gates.previous is not None:
+        gates = gates.model_copy(update={"previous": str(folder / gates.previous)})
+    previous = [str(folder / path) for path in config.report.previous]
     return config.model_copy(
-        update={"data": config.data.model_copy(update=changes), "validation": validation}
+        update={
+            "data": config.data.model_copy(update=changes),
+            "validation": validation,
+            "gates": gates,
+            "report": config.report.model_copy(update={"previous": previous}),
+        }
     )

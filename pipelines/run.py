@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from serving.config import ServingConfig
 
 
+FRONTIER = "sweep/frontier"
+"""The stage of a sweep whose result the report shows."""
+
+
 class Run:
     """A run of one configuration in one folder.
 
@@ -263,8 +267,8 @@ class Run:
         name: str,
         positives: pathlib.Path | None = None,
         salts: pathlib.Path | None = None,
-    ) -> None:
-        """Audits files of served lists into `audits/<name>`.
+    ) -> pathlib.Path:
+        """Audits files of served lists into `audits/<name>`, and returns that folder.
 
         Args:
             lists: Path or glob of Parquet files, see `pipelines.audit.list_files.ListFiles`.
@@ -300,6 +304,26 @@ class Run:
             return audit_files(config, files, examples, out, name, positives, self._beam_args)
 
         self._build(f"audits/{name}", settings, ["examples"], write)
+        self._report_lists(f"audits/{name}")
+        return self._path(f"audits/{name}")
+
+    def _report_lists(self, audit: str) -> None:
+        """Writes the page of an audit of lists into its folder `report`."""
+        from pipelines.gates.evaluate import evaluate
+        from pipelines.report.build import build_report, write_report
+
+        def write(out: pathlib.Path) -> dict[str, Any]:
+            found = _read_json(self._path(audit) / "report.json")
+            # A report is shown around; where the lists lie is not.
+            run = {"variant": found["run"]["variant"]}
+            counts = _read_json(self._path(audit) / "counts.json")
+            extra = {"counts": counts, "releases": self._releases()}
+            report = build_report(self.config, [{**found, "run": run}], None, extra)
+            write_report({**report, "verdict": evaluate(report, self.config.gates)}, out)
+            return {}
+
+        settings = [self.config, self._previous_report, self._earlier_reports]
+        self._build(f"{audit}/report", settings, [audit], write)
 
     def watch(
         self,
@@ -323,7 +347,10 @@ class Run:
         inputs = ["examples", "schema"]
         for variant in self.variants:
             inputs += [f"{variant}/{stage}" for stage in ("model", "index", "audit")]
-        self._build("report", self.config, inputs, self._write_report)
+        # A sweep is another command's work: what it found is shown while it holds.
+        inputs += [FRONTIER] if self.directory.is_fresh(FRONTIER) else []
+        settings = [self.config, self._previous_report, self._earlier_reports]
+        self._build("report", settings, inputs, self._write_report)
         return json.loads((self._path("report") / "report.json").read_text(encoding="utf-8"))
 
     def sweep(self) -> dict[str, Any]:
@@ -390,7 +417,9 @@ class Run:
 
     def _write_report(self, out: pathlib.Path) -> dict[str, Any]:
         from pipelines.audit.figures import compare
+        from pipelines.gates.evaluate import VERDICT, evaluate
         from pipelines.report.build import build_report, write_report
+        from serving.whole_files import write_json
 
         audits = list(self._read_per_variant("audit/report.json").values())
         measurements = [
@@ -410,11 +439,38 @@ class Run:
                 if (said := constraint_of(self._path(f"{variant}/model")))
             },
         }
+        extra["releases"] = self._releases()
+        if self.directory.is_fresh(FRONTIER):
+            extra["frontier"] = _read_json(self._path(FRONTIER) / "frontier.json")
         comparison = None
         if len(measurements) == 2:
             comparison = compare(measurements[0], measurements[1], self.config)
-        write_report(build_report(self.config, audits, comparison, extra), out)
+        report = build_report(self.config, audits, comparison, extra)
+        verdict = evaluate(report, self.config.gates)
+        write_report({**report, "verdict": verdict}, out)
+        if verdict is not None:
+            write_json(verdict, out / VERDICT)
         return {"runs": self.variants}
+
+    @property
+    def _previous_report(self) -> str | None:
+        previous = self.config.gates.previous
+        return files_fingerprint([pathlib.Path(previous)]) if previous else None
+
+    @property
+    def _earlier_reports(self) -> list[list[object]]:
+        """What is another when the report of an earlier release is."""
+        if not self.config.report.previous:
+            return []
+        from pipelines.readers.files import file_state
+        from pipelines.report.releases import find_reports
+
+        return [file_state(str(path)) for path in find_reports(self.config.report.previous)]
+
+    def _releases(self) -> list[dict[str, Any]]:
+        from pipelines.report.releases import find_reports, read_release
+
+        return [read_release(path) for path in find_reports(self.config.report.previous)]
 
     def _read_per_variant(self, name: str) -> dict[str, Any]:
         return {variant: _read_json(self._path(f"{variant}/{name}")) for variant in self.variants}

@@ -126,6 +126,17 @@ class RunDirectory:
                 )
         return record
 
+    def is_fresh(self, stage: str) -> bool:
+        """Whether a stage is complete, and nothing that it was made from has been made anew."""
+        record = self.record(stage)
+        if record is None:
+            return False
+        sources = [(self.record(name), used) for name, used in record.inputs.items()]
+        return all(
+            source is not None and source.fingerprint == used and self.is_fresh(source.stage)
+            for source, used in sources
+        )
+
     def is_current(self, stage: str, settings: object, inputs: dict[str, str]) -> bool:
         """Whether a stage's output is what these settings and inputs give."""
         record = self.record(stage)

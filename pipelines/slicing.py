@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,22 @@ def divide(user_ids: pa.Array, users: pa.Table, slices: Sequence[SliceConfig]) -
         columns = [cut.column] if cut.column is not None else cut.cross or []
         divided[cut.name] = _cells([values[column] for column in columns])
     return Cells(everyone=np.arange(len(user_ids)), slices=divided)
+
+
+def by_cell(cells: Cells, make: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    """Returns what is made of the users of every cell: `overall`, and `slices` by name and value.
+
+    Args:
+        cells: The users of every cell.
+        make: Takes positions of users, int `[users in the cell]`.
+    """
+    return {
+        "overall": make(cells.everyone),
+        "slices": {
+            name: {value: make(who) for value, who in values.items()}
+            for name, values in cells.slices.items()
+        },
+    }
 
 
 def distinct_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from pipelines.audit.cell_index import CellIndex
+from pipelines.audit.notes import Notes
 from pipelines.audit.poisson import poisson_counts
 
 _BLOCK = 1024
@@ -27,7 +28,7 @@ class Accumulator:
         seen: bool `[3, num_users]`: which known users have a list, one with a positive, and one
             whose NDKL is defined.
         strangers: The same of other users, whose hashes are kept: uint64, distinct, ascending.
-        served: Policy and model version of every kind of list.
+        notes: What else is noted of the lists.
     """
 
     lists: np.ndarray
@@ -35,18 +36,18 @@ class Accumulator:
     resampled: np.ndarray
     seen: np.ndarray
     strangers: tuple[np.ndarray, ...]
-    served: frozenset[tuple[str | int | None, str | int | None]]
+    notes: Notes
 
     @classmethod
-    def empty(cls, index: CellIndex, num_sums: int, samples: int) -> Accumulator:
-        """Returns the sums of no list."""
+    def empty(cls, index: CellIndex, num_sums: int, samples: int, notes: Notes) -> Accumulator:
+        """Returns the sums of no list, with its notes."""
         return cls(
             lists=np.zeros(index.num_cells, np.int64),
             sums=np.zeros((index.num_cells, num_sums)),
             resampled=np.zeros((index.num_cells, samples, num_sums)),
             seen=np.zeros((3, len(index.users)), bool),
             strangers=(np.zeros(0, np.uint64),) * 3,
-            served=frozenset(),
+            notes=notes,
         )
 
     def __iadd__(self, other: Accumulator) -> Accumulator:
@@ -55,7 +56,7 @@ class Accumulator:
         self.resampled += other.resampled
         self.seen |= other.seen
         self._meet(*other.strangers)
-        self.served |= other.served
+        self.notes += other.notes
         return self
 
     def add(
@@ -109,12 +110,11 @@ class Accumulator:
             index: The cells of the users.
 
         Returns:
-            int64 `[3, num_cells]`.
+            int64 `[3, num_combinations]`; cells add up those of their combinations.
         """
         known, stranger = index.combinations[:-1], index.combinations[-1]
-        counts = np.zeros((len(self.seen), index.num_cells), np.int64)
+        counts = np.zeros((len(self.seen), len(index.cells)), np.int64)
         for row, strangers in enumerate(self.strangers):
-            of_combination = np.bincount(known[self.seen[row]], minlength=len(index.cells))
-            of_combination[stranger] += len(strangers)
-            np.add.at(counts[row], index.cells, of_combination[:, None])
+            counts[row] = np.bincount(known[self.seen[row]], minlength=len(index.cells))
+            counts[row, stranger] += len(strangers)
         return counts

@@ -1,48 +1,34 @@
 """The audit of served lists: quality and group exposure, overall and per slice of the users.
 
-`measure` reduces a run's lists to sums per user; `audit` turns those into figures with intervals,
-and `compare` into paired differences between two runs. `audit_of_cells` does the former for sums
-that were added up elsewhere, such as by `pipelines.audit.transforms`. A figure is
+`measure` reduces a run's lists to sums per user; `audit` turns those into figures with intervals.
+`audit_of_cells` does so for sums that were added up elsewhere, such as by
+`pipelines.audit.transforms`. `pipelines.audit.comparison` compares two runs. A figure is
 `{"value", "low", "high", "count"}`, or None where it is undefined or rests on too few users.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fairness_losses.bootstrap import estimate, resampled_sums
-from fairness_losses.errors import InvalidInputError
+from fairness_losses.bootstrap import resampled_sums
+from pipelines.audit.bounds import cell_bounds, may_belong
+from pipelines.audit.cell_figures import CellSums, cell_figures
+from pipelines.audit.comparison import compare
+from pipelines.audit.details import OVERALL, Details
+from pipelines.audit.disparities import between_groups, between_values
 from pipelines.audit.layout import Layout, Statistics
 from pipelines.audit.measurement import Measurement, measure
+from pipelines.audit.permutation import cell_tests
 from pipelines.config import RunConfig
-from pipelines.slicing import Cells
+from pipelines.slicing import by_cell
 
 __all__ = ["CellSums", "Measurement", "audit", "audit_of_cells", "compare", "measure"]
 
-
-@dataclasses.dataclass(frozen=True)
-class CellSums:
-    """The lists of a cell, added up.
-
-    Attributes:
-        users: Distinct users.
-        users_with_positives: Those of them who have a relevant item.
-        users_with_ndkl: Those of them with a list whose NDKL is defined.
-        lists: Lists.
-        sums: float64 `[num_sums]`, over the lists.
-        resampled: float64 `[samples, num_sums]`, the same of every resample of the users.
-    """
-
-    users: int
-    users_with_positives: int
-    users_with_ndkl: int
-    lists: int
-    sums: np.ndarray
-    resampled: np.ndarray
+SUPPRESSED = {"suppressed": True}
+"""Stands for a cell that is not shown."""
 
 
 def audit(measurement: Measurement, config: RunConfig) -> dict[str, Any]:
@@ -51,12 +37,13 @@ def audit(measurement: Measurement, config: RunConfig) -> dict[str, Any]:
 
     def sums_of(who: np.ndarray) -> CellSums:
         per_user = measurement.sums[who]
-        positive, ndkl = layout.has(per_user).sum(axis=1).tolist()
         resampled = resampled_sums(per_user, config.audit.bootstrap_samples, config.seed)
-        return CellSums(len(who), positive, ndkl, len(who), per_user.sum(axis=0), resampled)
+        return CellSums(len(who), len(who), per_user.sum(axis=0), resampled)
 
-    cells = _by_cell(measurement.cells, sums_of)
-    return audit_of_cells(measurement.run, layout, cells["overall"], cells["slices"], config)
+    cells = by_cell(measurement.cells, sums_of)
+    return audit_of_cells(
+        measurement.run, layout, cells["overall"], cells["slices"], measurement.details, config
+    )
 
 
 def audit_of_cells(
@@ -64,6 +51,7 @@ def audit_of_cells(
     layout: Layout,
     overall: CellSums,
     slices: Mapping[str, Mapping[str, CellSums]],
+    details: Details,
     config: RunConfig,
 ) -> dict[str, Any]:
     """Returns the figures of lists that were added up, as JSON values.
@@ -73,20 +61,41 @@ def audit_of_cells(
         layout: What the columns of the sums are.
         overall: All lists.
         slices: Those of every slice, by its name and value.
+        details: Who is in which cells.
         config: The run configuration.
 
     Returns:
         `run`; `depth`, `confidence`, `bootstrap_samples`, `min_users`; `groups`, the target and
-        catalogue share per group; `overall`, a cell; and `slices`, the cells by the slice's name
-        and value. A cell has `users` and `lists`, `users_with_positives`, `quality` (mean over the
-        lists with a positive), `groups`: `candidate_share`, `exposure_share` and
-        `exposure_ratio`, whose `count` is the group's candidate slots; and, if there are groups,
-        `across_groups`: `min_skew` and `max_skew` of all candidates, `awrf` of all exposure, the
-        mean `diversity` and `ndkl` of the lists. A cell of fewer than `audit.min_users` users is
-        `{"suppressed": true}`; if only the users with a positive are so few, its quality and their
-        number are None; if those with an item of a group with a target, its NDKL.
+        catalogue share per group; `overall`, a cell; `slices`, the cells by the slice's name and
+        value; `disparities`, `between_values` by slice, and `between_groups` of every shown cell;
+        and `tests`, see `permutation.cell_tests`, of the shown cells.
+
+        A cell is what `cell_figures` describes, with `bounds`, see `bounds.cell_bounds` (None where
+        they would tell of users who are not shown). One that is not shown is
+        `{"suppressed": true}`, see `pipelines.audit.suppression`; if only the users with a positive
+        are too few, or would give others away, its quality and their number are None; if those
+        with an item of a group with a target, its NDKL.
     """
     groups = layout.groups
+    hidden = details.hidden(config.audit.min_users)
+    by_name = {OVERALL: overall} | {
+        (name, value): sums for name, values in slices.items() for value, sums in values.items()
+    }
+    drawn: dict[tuple[str, str], Statistics] = {}
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, sums in by_name.items():
+        if hidden[0][name]:
+            cells[name] = dict(SUPPRESSED)
+            continue
+        drawn[name] = layout.statistics(sums.resampled)
+        positives, ndkl = (
+            None if hide[name] else int(users @ details.contains[details.number(name)])
+            for hide, users in zip(hidden[1:], details.users[1:], strict=True)
+        )
+        cells[name] = cell_figures(
+            layout, sums, drawn[name], positives, ndkl, details.shown_in(name), config
+        )
+        cells[name]["bounds"] = _bounds(layout, name, by_name, hidden)
     return {
         "run": dict(run),
         "depth": layout.depth,
@@ -99,119 +108,69 @@ def audit_of_cells(
                 groups.labels, layout.target, groups.catalogue_share, strict=True
             )
         },
-        "overall": _audit_cell(layout, overall, config),
+        "overall": cells[OVERALL],
         "slices": {
-            name: {value: _audit_cell(layout, sums, config) for value, sums in values.items()}
-            for name, values in slices.items()
+            name: {value: cells[name, value] for value in values} for name, values in slices.items()
+        },
+        "disparities": _disparities(cells, drawn, slices, config.audit.confidence),
+        "tests": cell_tests(
+            details.sample.sums,
+            {name: details.members(name) for name in drawn if name != OVERALL},
+            groups.labels,
+            layout.target,
+            config.audit,
+            config.seed,
+        ),
+    }
+
+
+def _bounds(
+    layout: Layout,
+    name: tuple[str, str],
+    sums: Mapping[tuple[str, str], CellSums],
+    hidden: list[dict[tuple[str, str], bool]],
+) -> dict[str, Any] | None:
+    own = sums[name].sums
+    cut, value = name
+    values = {v: cell for (s, v), cell in sums.items() if s == cut}
+    others = [] if name == OVERALL else [(cut, other) for other in may_belong(value, values)]
+    if any(hidden[0][other] for other in others):
+        return None
+    more = sum((sums[other].sums for other in others), np.zeros_like(own))
+    found = cell_bounds(layout, own, more)
+    if any(hidden[1][each] for each in (name, *others)):
+        found["quality"] = dict.fromkeys(found["quality"])
+    return found
+
+
+def _disparities(
+    cells: Mapping[tuple[str, str], Mapping[str, Any]],
+    drawn: Mapping[tuple[str, str], Statistics],
+    slices: Mapping[str, Mapping[str, CellSums]],
+    confidence: float,
+) -> dict[str, Any]:
+    shown = {
+        name: {value: cells[name, value] for value in values if (name, value) in drawn}
+        for name, values in slices.items()
+    }
+
+    def groups_of(name: tuple[str, str]) -> dict[str, Any] | None:
+        if name not in drawn:
+            return None
+        return between_groups(cells[name], drawn[name], confidence)
+
+    return {
+        "slices": {
+            name: between_values(
+                cells[OVERALL], values, {value: drawn[name, value] for value in values}, confidence
+            )
+            for name, values in shown.items()
+        },
+        "groups": {
+            "overall": groups_of(OVERALL),
+            "slices": {
+                name: {value: groups_of((name, value)) for value in values}
+                for name, values in shown.items()
+            },
         },
     }
-
-
-def compare(before: Measurement, after: Measurement, config: RunConfig) -> dict[str, Any]:
-    """Returns the differences `after - before`, paired by user, as JSON values.
-
-    Returns:
-        `before` and `after`, the runs; `overall` and `slices` as in `audit`. A cell has `users`,
-        `quality` (`difference`, and `relative`: after / before - 1), `groups`
-        (`exposure_ratio`, the difference) and `across_groups` (differences). Each `count` is the
-        number of users behind it.
-
-    Raises:
-        InvalidInputError: The runs listed different users or groups.
-    """
-    if not np.array_equal(before.user_ids, after.user_ids):
-        raise InvalidInputError(
-            "two runs can only be compared on the same users. Serve both to the same users."
-        )
-    if before.layout.groups.labels != after.layout.groups.labels or (
-        before.layout.ks != after.layout.ks
-    ):
-        raise InvalidInputError(
-            "two runs can only be compared with the same `groups` and `audit.ks`. Audit both "
-            "with one configuration."
-        )
-    return {
-        "before": dict(before.run),
-        "after": dict(after.run),
-        **_by_cell(before.cells, lambda who: _compare_cell(before, after, who, config)),
-    }
-
-
-def _by_cell(cells: Cells, make: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    return {
-        "overall": make(cells.everyone),
-        "slices": {
-            name: {value: make(who) for value, who in values.items()}
-            for name, values in cells.slices.items()
-        },
-    }
-
-
-def _audit_cell(layout: Layout, cell: CellSums, config: RunConfig) -> dict[str, Any]:
-    if cell.users < config.audit.min_users:
-        return {"suppressed": True}
-    counts = layout.counts(cell.sums)
-    few_positives = cell.users_with_positives < config.audit.min_users
-    observed, drawn = layout.statistics(cell.sums), layout.statistics(cell.resampled)
-    if few_positives:
-        counts |= {path: 0 for path in counts if path[0] == "quality"}
-    if cell.users_with_ndkl < config.audit.min_users:
-        counts["across_groups", "ndkl"] = 0
-    return {
-        "users": cell.users,
-        "lists": cell.lists,
-        **_figures(observed, drawn, counts, config),
-        "users_with_positives": None if few_positives else cell.users_with_positives,
-    }
-
-
-def _compare_cell(
-    before: Measurement, after: Measurement, who: np.ndarray, config: RunConfig
-) -> dict[str, Any]:
-    if len(who) < config.audit.min_users:
-        return {"suppressed": True}
-
-    def changes(sums: np.ndarray) -> Statistics:
-        old, new = (
-            run.layout.statistics(part)
-            for run, part in zip((before, after), np.split(sums, 2, axis=-1), strict=True)
-        )
-        figures: Statistics = {}
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for path, was in old.items():
-                if path[0] == "quality":
-                    figures[(*path, "difference")] = new[path] - was
-                    figures[(*path, "relative")] = new[path] / was - 1
-                elif path[0] == "across_groups" or path[-1] == "exposure_ratio":
-                    figures[path] = new[path] - was
-        return figures
-
-    old, new = (run.layout.counts(run.sums[who].sum(axis=0)) for run in (before, after))
-    counts = {
-        path: len(who) if path[0] == "groups" else min(count, new[path])
-        for path, count in old.items()
-    }
-    per_user = np.hstack([before.sums[who], after.sums[who]])
-    resampled = resampled_sums(per_user, config.audit.bootstrap_samples, config.seed)
-    observed, drawn = changes(per_user.sum(axis=0)), changes(resampled)
-    return {"users": len(who), **_figures(observed, drawn, counts, config)}
-
-
-def _figures(
-    observed: Statistics,
-    drawn: Statistics,
-    counts: Mapping[tuple[str, ...], int],
-    config: RunConfig,
-) -> dict[str, Any]:
-    """One cell's figures, nested by their paths."""
-    figures: dict[str, Any] = {"quality": {}, "groups": {}}
-    for path, value in observed.items():
-        count = counts[path[:2]]
-        hidden = path[0] != "groups" and count < config.audit.min_users
-        place = figures
-        for step in path[:-1]:
-            place = place.setdefault(step, {})
-        place[path[-1]] = (
-            None if hidden else estimate(float(value), drawn[path], config.audit.confidence, count)
-        )
-    return figures

@@ -20,7 +20,7 @@ from fairness_losses.metrics.ranking import (
     reciprocal_rank_at_k,
 )
 from fairness_losses.metrics.skew import max_skew, min_skew
-from fairness_losses.targets import target_shares
+from fairness_losses.targets import target_bounds, target_shares
 from pipelines.config import RunConfig
 from pipelines.slicing import distinct_rows
 
@@ -49,11 +49,13 @@ class Layout:
         ks: The k of the quality metrics, ascending; the last is the depth of a list.
         groups: Groups of the catalogue; no group at all if the run has no `groups`.
         target: float64 `[num_groups]`, target shares, 0 for none.
+        target_bounds: float64 `[2, num_groups]`, see `targets.target_bounds`.
     """
 
     ks: tuple[int, ...]
     groups: Groups
     target: np.ndarray
+    target_bounds: np.ndarray
 
     @classmethod
     def of(cls, catalogue: pa.Table, config: RunConfig) -> Layout:
@@ -65,11 +67,17 @@ class Layout:
         """
         ks = tuple(sorted(config.audit.ks))
         if config.groups is None:
-            return cls(ks, Groups((), np.zeros((len(catalogue), 0), np.float32)), np.zeros(0))
+            nothing = Groups((), np.zeros((len(catalogue), 0), np.float32))
+            return cls(ks, nothing, np.zeros(0), np.zeros((2, 0)))
         groups = Groups.from_labels(catalogue["group"].to_pylist())
         target = config.fairness.target
         chosen = catalogue["frequency"].to_numpy() if target.kind == "merit" else None
-        return cls(ks, groups, target_shares(groups, target, chosen))
+        return cls(
+            ks,
+            groups,
+            target_shares(groups, target, chosen),
+            target_bounds(groups, target, chosen),
+        )
 
     @property
     def depth(self) -> int:
@@ -154,6 +162,23 @@ class Layout:
         """Splits sums into quality, positives, list metrics, where defined, exposure and slots."""
         return np.split(sums, np.cumsum(self._lengths), axis=-1)
 
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Counts the places of every group in every list.
+
+        Args:
+            rows: int `[num_lists, depth]`, rows of the catalogue, padded.
+
+        Returns:
+            int64 `[num_lists, num_groups]`.
+        """
+        kind_of_item, membership = self._kinds
+        places = list_exposure(kind_of_item[rows], membership, np.ones(self.depth))
+        return np.rint(places).astype(np.int64)
+
+    def exposure(self, sums: np.ndarray) -> np.ndarray:
+        """Returns the exposure of the groups, float64 `[..., num_groups]`, of `[..., num_sums]`."""
+        return self.split(sums)[4]
+
     def has(self, sums: np.ndarray) -> np.ndarray:
         """Returns whether there is a positive, and an NDKL, bool `[2, num_lists]`.
 
@@ -192,7 +217,37 @@ class Layout:
             "awrf": awrf(exposure, self.target),
             **{name: of_lists[..., i] for i, name in enumerate(_LIST_METRICS)},
         }
-        return figures | {("across_groups", name): v for name, v in across_groups.items()}
+        figures |= {("across_groups", name): v for name, v in across_groups.items()}
+        return figures | {("joint_exposure",): self._joint_exposure(exposure, defined[..., 0])}
+
+    def _joint_exposure(self, exposure: np.ndarray, lists: np.ndarray) -> np.ndarray:
+        """GG-F of the cell's users and the groups with a target; over all users it is AG-F.
+
+        The target gives every group its share of the exposure of all, alike to each item.
+        Source: `fairness_losses.metrics.joint_exposure`.
+        """
+        counted = self.target > 0
+        exposure, target = exposure[..., counted], self.target[counted]
+        items = self.groups.membership.sum(axis=0, dtype=np.float64)[counted]
+        apart = exposure - exposure.sum(axis=-1, keepdims=True) * target
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return ((apart / (lists[..., None] * items)) ** 2).mean(axis=-1)
+
+    def most(self, path: tuple[str, ...]) -> float | None:
+        """Returns the greatest value of a figure that is a share, or a multiple of one; else None.
+
+        Args:
+            path: Of the figure in a cell.
+        """
+        if path[0] == "across_groups":
+            return 1.0 if path[1] == "diversity" else None
+        if path[0] != "groups":
+            return 1.0 if path[0] == "quality" else None
+        place = self.groups.labels.index(path[1])
+        # Of a group without a target shares are not of a whole that holds it.
+        if not self.target[place] > 0:
+            return None
+        return float(1 / self.target[place]) if path[2] == "exposure_ratio" else 1.0
 
     def counts(self, sums: np.ndarray) -> dict[tuple[str, ...], int]:
         """Returns what the figures of a cell rest on, by the first two steps of their paths.
@@ -207,9 +262,10 @@ class Layout:
         lists = dict.fromkeys(("min_skew", "max_skew", "awrf"), defined[0])
         of_lists = dict(zip(_LIST_METRICS, defined, strict=True))
         of_groups = zip(self.groups.labels, slots, strict=True)
-        counts = {
+        counts: dict[tuple[str, ...], float] = {
             **{("quality", name): positives[0] for name in self.metrics},
             **{("across_groups", name): n for name, n in (lists | of_lists).items()},
             **{("groups", label): n for label, n in of_groups},
+            ("joint_exposure",): defined[0],
         }
         return {path: round(float(count)) for path, count in counts.items()}

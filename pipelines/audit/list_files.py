@@ -28,6 +28,21 @@ _LISTS_PER_TABLE = 32_768
 
 
 @dataclasses.dataclass(frozen=True)
+class ListIds:
+    """The ids of some lists.
+
+    Attributes:
+        lists: uint64 `[num_lists]`, what tells them apart.
+        users: uint64 `[num_lists]`, whose they are; in a log, as long as a salt is used.
+        missing: By the name of an id bool `[num_lists]`, whether it is empty: then neither counts.
+    """
+
+    lists: np.ndarray
+    users: np.ndarray
+    missing: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
 class ListFiles:
     """Parquet files of lists, one row each.
 
@@ -86,17 +101,15 @@ class ListFiles:
         ids = (who[0], LIST_ID) if all(with_id) else (USER_ID,)
         return cls(pattern, files, plan_chunks(files), ids, seed, pseudonyms if is_log else None)
 
-    def id_hashes(self, chunk: Chunk) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Returns what tells the lists of a chunk apart, and which lists nothing tells apart.
-
-        Returns:
-            uint64 `[lists]`; and by the name of an id bool `[lists]`, whether it is empty.
-        """
+    def ids_of(self, chunk: Chunk) -> ListIds:
+        """Returns what tells the lists of a chunk apart, and whose they are."""
         with readable(chunk.path), open_file(chunk.path) as stream:
             table = pq.ParquetFile(stream).read_row_groups(chunk.row_groups, columns=list(self.ids))
         for name in self.ids:
             table = _with_strings(table, name, chunk.path)
-        return list_hashes(table, self.ids, self.seed), missing_ids(table, self.ids)
+        users = list_hashes(table, self.ids[:1], self.seed)
+        hashes = list_hashes(table, self.ids, self.seed) if len(self.ids) > 1 else users
+        return ListIds(hashes, users, missing_ids(table, self.ids))
 
     def tables(self, chunk: Chunk, others: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Yields the lists of a chunk with their origin, some at a time.

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairness_losses.errors import InvalidInputError
+from pipelines.audit.details import Details, details_of
 from pipelines.audit.layout import Layout
 from pipelines.audit.list_checks import (
     CANDIDATES,
@@ -36,6 +37,7 @@ class Measurement:
         cells: The users of every slice.
         layout: What the columns of the sums are.
         sums: float64 `[num_users, num_sums]`.
+        details: Who is in which cells, and what was shown.
     """
 
     run: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Measurement:
     cells: Cells
     layout: Layout
     sums: np.ndarray
+    details: Details
 
 
 def measure(
@@ -76,13 +79,25 @@ def measure(
     rows = _checked_rows(lists[CANDIDATES].combine_chunks(), item_ids, user_ids, layout.depth)
     relevance = Relevance.of(relevant, item_ids, config.seed)
     hits, num_relevant = relevance.look_up(id_hashes(user_ids, config.seed), rows)
+    sums = layout.measure(rows, hits, num_relevant)
+    cells = divide(user_ids, users, config.slices)
     served = {name: pc.unique(lists[name]).to_pylist() for name in (POLICY, MODEL_VERSION)}
     return Measurement(
         run={**run, **served},
         user_ids=user_ids.to_numpy(zero_copy_only=False),
-        cells=divide(user_ids, users, config.slices),
+        cells=cells,
         layout=layout,
-        sums=layout.measure(rows, hits, num_relevant),
+        sums=sums,
+        details=details_of(
+            user_ids,
+            cells,
+            layout.exposure(sums),
+            layout.has(sums),
+            rows,
+            len(item_ids),
+            config.audit.test_users,
+            config.seed,
+        ),
     )
 
 

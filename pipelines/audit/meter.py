@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipelines.audit.accumulator import Accumulator
 from pipelines.audit.cell_index import CellIndex
+from pipelines.audit.details import Details
 from pipelines.audit.figures import CellSums, audit_of_cells
 from pipelines.audit.layout import Layout
 from pipelines.audit.list_checks import (
@@ -21,6 +22,7 @@ from pipelines.audit.list_checks import (
     hold_an_item_twice,
     item_rows,
 )
+from pipelines.audit.notes import Notes
 from pipelines.audit.relevance import Relevance
 from pipelines.config import RunConfig
 from pipelines.examples.checks import Rejections, is_missing
@@ -42,6 +44,7 @@ class Meter:
         relevance: What is relevant to whom.
         samples: Number of resamples.
         seed: Of the resamples, and of users' hashes.
+        sample_size: Users whose exposure is kept for tests.
     """
 
     layout: Layout
@@ -50,6 +53,7 @@ class Meter:
     relevance: Relevance
     samples: int
     seed: int
+    sample_size: int
 
     @classmethod
     def of(
@@ -80,11 +84,14 @@ class Meter:
             relevance=Relevance.of(relevant, item_ids, config.seed),
             samples=samples,
             seed=config.seed,
+            sample_size=config.audit.test_users if config.audit.permutations else 0,
         )
 
     def empty(self) -> Accumulator:
         """Returns the sums of no list."""
-        return Accumulator.empty(self.index, self.layout.num_sums, self.samples)
+        num_items, num_groups = len(self.item_ids), len(self.layout.groups.labels)
+        notes = Notes.empty(self.index, num_items, num_groups, self.sample_size)
+        return Accumulator.empty(self.index, self.layout.num_sums, self.samples, notes)
 
     def measure(self, lists: pa.Table) -> tuple[Accumulator, pa.Table]:
         """Adds up the lists of a table.
@@ -97,6 +104,16 @@ class Meter:
         Returns:
             The sums of the lists that can be used, and the other ones as `checks.DEAD_SCHEMA`.
         """
+        good, rows, dead = self.usable(lists)
+        return self._sums(good, rows), dead
+
+    def usable(self, lists: pa.Table) -> tuple[pa.Table, np.ndarray, pa.Table]:
+        """Tells the lists of a table that can be used from others.
+
+        Returns:
+            The former without their items; their items as rows of the catalogue, int32
+            `[num_lists, depth]`, padded; and the other lists as `checks.DEAD_SCHEMA`.
+        """
         lists = lists.combine_chunks()
         candidates = lists[CANDIDATES].combine_chunks()
         rows, strangers = item_rows(candidates, self.item_ids, self.layout.depth)
@@ -108,7 +125,7 @@ class Meter:
         rejections.add(unknown, "an item is not in the catalogue")
         rejections.add(hold_an_item_twice(rows), "an item is listed twice")
         good = lists.drop([CANDIDATES]).filter(pa.array(rejections.ok))
-        return self._sums(good, rows[rejections.ok]), rejections.dead(lists)
+        return good, rows[rejections.ok], rejections.dead(lists)
 
     def _sums(self, lists: pa.Table, rows: np.ndarray) -> Accumulator:
         total = self.empty()
@@ -121,7 +138,8 @@ class Meter:
             hits, num_relevant = self.relevance.look_up(users[block], rows[block])
             sums[block] = self.layout.measure(rows[block], hits, num_relevant)
         total.add(users, sums, self.layout.has(sums), self.index, self.seed)
-        total.served = _served(lists)
+        exposure = self.layout.exposure(sums)
+        total.notes.add(lists, users, exposure, rows, self.index, len(self.item_ids))
         return total
 
     def report(
@@ -134,10 +152,15 @@ class Meter:
             config: The run configuration.
             run: What the lists are, copied into the report.
         """
+        details = self.details(total)
         cells = [
-            CellSums(int(n), int(positive), int(ndkl), int(lists), sums, resampled)
-            for (n, positive, ndkl), lists, sums, resampled in zip(
-                total.users(self.index).T, total.lists, total.sums, total.resampled, strict=True
+            CellSums(int(users), int(lists), sums, resampled)
+            for users, lists, sums, resampled in zip(
+                details.contains @ details.users[0],
+                total.lists,
+                total.sums,
+                total.resampled,
+                strict=True,
             )
         ]
         slices: dict[str, dict[str, CellSums]] = {}
@@ -145,18 +168,25 @@ class Meter:
             if cell.lists:
                 slices.setdefault(name, {})[value] = cell
         policies, versions = (
-            sorted({kind[part] for kind in total.served}, key=str) for part in range(2)
+            sorted({kind[part] for kind in total.notes.served}, key=str) for part in range(2)
         )
         served = {POLICY: policies, MODEL_VERSION: versions}
-        return audit_of_cells({**run, **served}, self.layout, cells[0], slices, config)
+        return audit_of_cells({**run, **served}, self.layout, cells[0], slices, details, config)
+
+    def details(self, total: Accumulator) -> Details:
+        """Returns who is in which cells, and what was shown, of lists that were added up."""
+        sample = total.notes.sample
+        return Details(
+            names=self.index.names,
+            cells=self.index.cells,
+            users=total.users(self.index),
+            sample=sample,
+            combinations=self.index.combinations[self.index.look_up(sample.users)],
+            shown=total.notes.items_shown(len(self.item_ids)),
+        )
 
 
 def _ends(lists: pa.ListArray) -> np.ndarray:
     """Where every list begins and ends among the flattened values, int64 `[num_lists + 1]`."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     return np.append(0, lengths.astype(np.int64).cumsum())
-
-
-def _served(lists: pa.Table) -> frozenset[tuple[Any, Any]]:
-    kinds = lists.group_by([POLICY, MODEL_VERSION]).aggregate([]).to_pydict()
-    return frozenset(zip(kinds[POLICY], kinds[MODEL_VERSION], strict=True))

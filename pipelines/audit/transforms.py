@@ -11,14 +11,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.audit.accumulator import Accumulator
+from pipelines.audit.list_checks import MODEL_VERSION, POLICY
 from pipelines.audit.meter import Meter
 from pipelines.audit.read_lists import DEAD, METRICS, dead_lists
 from pipelines.config import RunConfig
 from pipelines.examples.arrow_ipc import from_bytes
 
-REPORT, AUDITED = "report", "audited"
-"""Outputs of `AuditLists`, besides `read_lists.DEAD`: the report, as JSON values; and the number of
-lists behind it."""
+REPORT, AUDITED, SERVED = "report", "audited", "served"
+"""Outputs of `AuditLists`, besides `read_lists.DEAD`: the report, as JSON values; the number of
+lists behind it; and what served how many of them."""
 
 
 class AuditLists(beam.PTransform):
@@ -48,6 +49,7 @@ class AuditLists(beam.PTransform):
         return {
             REPORT: total | "Report" >> beam.Map(_report, meter, self._config, self._run),
             AUDITED: total | "Audited" >> beam.Map(lambda sums: int(sums.lists[0]) if sums else 0),
+            SERVED: total | "Served" >> beam.Map(_served),
             DEAD: measured[DEAD],
         }
 
@@ -91,6 +93,14 @@ class AddUp(beam.CombineFn):
     def extract_output(self, total: Accumulator | None) -> Accumulator | None:
         """The total itself."""
         return total
+
+
+def _served(total: Accumulator | None) -> list[dict[str, Any]]:
+    kinds = total.notes.served.items() if total else []
+    return [
+        {POLICY: policy, MODEL_VERSION: version, "lists": lists}
+        for (policy, version), lists in sorted(kinds, key=str)
+    ]
 
 
 def _report(

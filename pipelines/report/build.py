@@ -17,10 +17,20 @@ __all__ = ["SCHEMA_VERSION", "SummaryRow", "build_report", "summary_table", "wri
 SCHEMA_VERSION = 1
 """Of `report.json`; it changes when a key is renamed or removed."""
 
-_SETTINGS = {"seed", "groups", "split", "towers", "training", "fairness", "serving", "audit"}
+_SETTINGS = {
+    "seed",
+    "groups",
+    "split",
+    "features",
+    "towers",
+    "training",
+    "fairness",
+    "serving",
+    "audit",
+}
 """Parts of the configuration that the figures depend on, and that name no file."""
 
-_EXTRA = ("counts", "index", "training", "constraint")
+_EXTRA = ("counts", "index", "training", "constraint", "frontier")
 """What stages other than the audit found."""
 
 
@@ -39,23 +49,29 @@ def build_report(
         comparison: What `compare` returned for the two.
         extra: What other stages found, each if there is one: `counts`, the content of
             `counts.json`; per variant, `index`, that of `index.json`, `training`, that of
-            `history.json`, and `constraint`, of how many bands how many are not met.
+            `history.json`, and `constraint`, of how many bands how many are not met; `frontier`,
+            that of a sweep's `frontier.json`; `releases`, what `read_release` returned for earlier
+            ones.
 
     Returns:
-        `schema_version`, `title`, `settings` (the sections of the configuration that figures
-        depend on), `counts`, `index`, `training`, `constraint`, `runs` (the audits) and
-        `comparison`. What is not a finite number is None.
+        `schema_version`, `title`, `release`, `card`, `settings` (the sections of the configuration
+        that figures depend on), `counts`, `index`, `training`, `constraint`, `frontier`,
+        `releases`, `runs` (the audits) and `comparison`. What is not a finite number is None.
     """
     settings = {
         "dataset": config.data.dataset,
         "slices": [cut.name for cut in config.slices],
+        "sensitive": sorted(config.sensitive_columns),
         **config.model_dump(mode="json", include=_SETTINGS),
     }
     return {
         "schema_version": SCHEMA_VERSION,
         "title": config.name,
+        "release": config.report.release,
+        "card": config.card.model_dump(mode="json"),
         "settings": settings,
         **{name: _finite(extra.get(name, {})) for name in _EXTRA},
+        "releases": _finite(list(extra.get("releases", []))),
         "runs": list(audits),
         "comparison": comparison,
     }

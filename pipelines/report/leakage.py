@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from pipelines.report import wording
+from pipelines.report.trace import shown
 
 Probe = Mapping[str, Any]
 """What `pipelines.audit.leakage` found about one attribute."""
@@ -34,7 +37,7 @@ def probed(report: Mapping[str, Any]) -> list[Probed]:
     ]
 
 
-def findings(report: Mapping[str, Any]) -> Iterator[str]:
+def findings(report: Mapping[str, Any]) -> Iterator[Markup]:
     """One sentence per attribute: whether the vectors give it away.
 
     They are about the balanced accuracy, for which guessing is as good whatever the frequencies:
@@ -44,14 +47,20 @@ def findings(report: Mapping[str, Any]) -> Iterator[str]:
         now = wording.find(each.after, "balanced_accuracy")
         if now is None:
             continue
-        given = "give" if above(now, each.after["balanced_baseline"]) else "do not clearly give"
-        was = wording.find(each.before, "balanced_accuracy")
-        earlier = "" if was is None else f"; without the regularizer {wording.share(was['value'])}"
-        yield (
-            f"The vectors of {each.side} {given} {each.attribute} away: with every label counted "
-            f"alike, a classifier that sees nothing else is right in "
-            f"{wording.with_interval(now, wording.share)} of cases, a guess in "
-            f"{wording.share(each.after['balanced_baseline'])}{earlier}."
+        guess, was = each.after["balanced_baseline"], wording.find(each.before, "balanced_accuracy")
+        earlier = was and Markup("; without the regularizer {}").format(
+            shown(was["value"], wording.share)
+        )
+        yield Markup(
+            "The vectors of {} {} {} away: with every label counted alike, a classifier that sees "
+            "nothing else is right in {} of cases, a guess in {}{}."
+        ).format(
+            each.side,
+            "give" if above(now, guess) else "do not clearly give",
+            each.attribute,
+            shown(now, lambda figure: wording.with_interval(figure, wording.share)),
+            shown(guess, wording.share),
+            earlier or "",
         )
 
 

@@ -1,30 +1,19 @@
-"""Dot plots with intervals as SVG for a page: they follow its colours, fonts and width."""
+"""Dot plots with intervals: one row for all users and every slice."""
 
 from __future__ import annotations
 
 import dataclasses
-import html
-import io
-import re
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from pipelines.report.svg import COLOURS, WIDTH, bare_axes, element, gutter, new_figure, row_label
 
 Estimate = Mapping[str, float] | None
 """A figure of the audit: `value`, `low`, `high`; None where there is none."""
 
-# Matplotlib wants real colours; these stand for the page's variables until the SVG is written.
-_COLOURS = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "paper": "#040404"}
-_SERIES = {"before": "#050505", "after": "#060606"}
-
-_WIDTH = 340  # Of every plot, in units of the SVG: at 360 CSS pixels text is as large as written.
-_AXIS = 42
-_FONT = 11.5
-_CHARACTER = 7.0  # Average width of one at this size.
-_LONGEST_LABEL = 22
+_AXIS = 42  # Height of the axis, in units of the SVG.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +53,15 @@ def dot_plot(
         An `<svg>` element, the same for the same arguments.
     """
     height = row_height * len(rows) + _AXIS
-    gutter = 14 + _CHARACTER * max(len(_shorten(row.label)) for row in rows)
-    # Text stays text, and ids depend on nothing but the drawing.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
-        box = (gutter / _WIDTH, _AXIS / height, 1 - (gutter + 14) / _WIDTH, 1 - _AXIS / height)
-        axes = figure.add_axes(box)
-        axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5))
-        _draw_frame(axes, axis, reference, percent)
-        for position, row in enumerate(rows):
-            _draw_row(axes, position, row)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True)
-    return _for_page(buffer.getvalue(), name, title, description, height)
+    left = gutter([row.label for row in rows])
+    figure = new_figure(height)
+    box = (left / WIDTH, _AXIS / height, 1 - (left + 14) / WIDTH, 1 - _AXIS / height)
+    axes = figure.add_axes(box)
+    axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5))
+    _draw_frame(axes, axis, reference, percent)
+    for position, row in enumerate(rows):
+        _draw_row(axes, position, row)
+    return element(figure, name, title, description)
 
 
 def span(estimates: Sequence[Estimate], *always: float) -> tuple[float, float]:
@@ -88,43 +73,23 @@ def span(estimates: Sequence[Estimate], *always: float) -> tuple[float, float]:
 
 
 def _draw_frame(axes: Axes, label: str, reference: float, percent: bool) -> None:
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_COLOURS["rule"])
+    bare_axes(axes, label)
     axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol="\u00a0%"))
-    axes.tick_params(
-        axis="x", colors=_COLOURS["muted"], labelsize=_FONT, length=3, color=_COLOURS["rule"]
-    )
-    axes.set_xlabel(label, color=_COLOURS["muted"], fontsize=_FONT)
-    axes.grid(axis="x", color=_COLOURS["rule"], linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.axvline(reference, color=_COLOURS["ink"], linewidth=1.1)
+    axes.grid(axis="x", color=COLOURS["rule"], linewidth=0.6)
+    axes.axvline(reference, color=COLOURS["ink"], linewidth=1.1)
 
 
 def _draw_row(axes: Axes, position: int, row: Row) -> None:
-    axes.annotate(
-        _shorten(row.label),
-        (0, position),
-        xycoords=("axes fraction", "data"),
-        xytext=(-9, 0),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=_FONT,
-        fontweight="normal" if row.estimates else "bold",
-        color=_COLOURS["ink"],
-        parse_math=False,
-        annotation_clip=False,
-    )
+    row_label(axes, position, row.label, bold=not row.estimates)
     offset = 0.17 if len(row.estimates) > 1 else 0.0
     for series, estimate in row.estimates.items():
         if estimate is None:
             continue
         y = position - offset if series == "before" else position + offset
-        colour = _SERIES[series]
+        colour = COLOURS[series]
         axes.plot([estimate["low"], estimate["high"]], [y, y], color=colour, linewidth=1.6)
         axes.plot(
             estimate["value"],
@@ -134,35 +99,6 @@ def _draw_row(axes: Axes, position: int, row: Row) -> None:
             markersize=6.5,
             markeredgewidth=1.6,
             markeredgecolor=colour,
-            markerfacecolor=_COLOURS["paper"] if series == "before" else colour,
+            markerfacecolor=COLOURS["paper"] if series == "before" else colour,
             clip_on=False,
         )
-
-
-def _shorten(label: str) -> str:
-    return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
-
-
-def _for_page(svg: str, name: str, title: str, description: str, height: float) -> str:
-    """Turns Matplotlib's document into an element that may stand beside others on a page."""
-    body = svg[svg.index("<svg") :]
-    body = body[body.index(">") + 1 :]
-    for rubbish in (
-        r"<metadata>.*?</metadata>",
-        r"<style.*?</style>",  # It would hold for the whole page.
-        r" font-family: [^;]*;",
-        r' transform="rotate\(-0 [^"]*"',
-    ):
-        body = re.sub(rubbish, "", body, flags=re.DOTALL)
-    for variable, colour in (_COLOURS | _SERIES).items():
-        body = re.sub(rf"(fill|stroke): {colour}", rf"\1: var(--{variable})", body)
-    body = re.sub(r' id="', f' id="{name}-', body)
-    body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
-    body = body.replace('"url(#', f'"url(#{name}-')
-    body = re.sub(r"\n\s*", "\n", body)
-    return (
-        f'<svg role="img" aria-labelledby="{name}-title {name}-desc" '
-        f'viewBox="0 0 {_WIDTH} {height}">\n'
-        f'<title id="{name}-title">{html.escape(title)}</title>\n'
-        f'<desc id="{name}-desc">{html.escape(description)}</desc>{body.strip()}'
-    )

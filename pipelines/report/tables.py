@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipelines.report import wording
@@ -19,6 +19,7 @@ _MEANINGS = {
     "max_skew": "the group furthest ahead, likewise; +0.69 is twice its target",
     "awrf": "likeness of the exposure shares and the targets; 1 is on target",
     "diversity": "part of the lists that hold every group with a target",
+    "joint_exposure": "how unequally slices of users see groups of items; lower is more equal",
     "ndkl": "how far each list, from the top down, is from the targets; lower is nearer",
 }
 
@@ -42,9 +43,9 @@ class Column:
 
     label: str
     path: tuple[str, ...]
-    form: Callable[[float], str]
+    form: wording.Form
     change: tuple[str, ...] = ()
-    change_form: Callable[[float], str] = wording.ratio_change
+    change_form: wording.Form = wording.ratio_change
     meaning: str = ""
 
 
@@ -87,6 +88,37 @@ def more_measures(report: Mapping[str, Any]) -> list[Column]:
     return quality + [_across_groups(name) for name in overall.get("across_groups", {})]
 
 
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A measure whose highest and lowest slice are compared, and how differences are written."""
+
+    key: str
+    label: str
+    form: wording.Form
+
+
+def compared(report: Mapping[str, Any]) -> list[Compared]:
+    """The measures whose disparities are shown: each group's exposure ratio, and the quality."""
+    return [
+        *(
+            Compared(f"exposure_ratio[{group}]", f"exposure ratio: {group}", wording.ratio_change)
+            for group in steered_groups(report)
+        ),
+        *(
+            Compared(name, wording.measure_name(name), wording.quality_change)
+            for name in wording.headline_metrics(report)
+        ),
+    ]
+
+
+def by_slice(cells: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The cells of every slice, slices and cells in the order of the report."""
+    slices: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        slices.setdefault(cell["slice"], []).append(cell)
+    return slices
+
+
 def _of_quality(name: str) -> Column:
     path = ("quality", name)
     meaning = _MEANINGS[name.partition("@")[0]]
@@ -100,4 +132,6 @@ def _across_groups(name: str) -> Column:
     skew = name.endswith("skew")
     form = wording.ratio_change if skew else wording.fine
     change_form = wording.ratio_change if skew else wording.fine_change
-    return Column(wording.measure_name(name), path, form, path, change_form, _MEANINGS[name])
+    return Column(
+        wording.measure_name(name), path, form, path, change_form, _MEANINGS.get(name, "")
+    )

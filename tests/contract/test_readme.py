@@ -18,6 +18,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_commands_of_the_readme_exist_with_their_options(line):
     name, *arguments = line.split()[1:]
     command = get_command(app).commands[name]
+    if hasattr(command, "commands"):
+        command = command.commands[arguments[0]]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {a for a in arguments if a.startswith("--")} <= known
     if "configs/" in line:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairness_losses.errors import InvalidInputError
+from fairness_losses.metrics.joint_exposure import joint_exposure
 from pipelines.audit.figures import audit, compare, measure
 
 LOG3 = 1 / math.log2(3)  # Attention of the second rank; the first has 1.
@@ -52,7 +53,8 @@ class TestThreeUsersByHand:
 
     @pytest.fixture(scope="class")
     def report(self):
-        return audit(by_hand(), small_config(slices=[{"column": "gender"}]))
+        config = small_config(slices=[{"column": "gender"}])
+        return audit(by_hand(config=config), config)
 
     @pytest.fixture(scope="class")
     def overall(self, report):
@@ -119,6 +121,30 @@ class TestThreeUsersByHand:
             for s, m in zip(shares, middle, strict=True)
         )
         assert overall["across_groups"]["awrf"]["value"] == pytest.approx(1 - divergence)
+
+    def test_joint_exposure_is_that_of_the_metric(self, report):
+        """The metric has exposure per user and item; `e` is of no group with a target."""
+        exposure = np.array([[1, 0, LOG3, 0], [0, 0, 1, LOG3], [LOG3, 0, 0, 0]])
+        target = np.repeat(exposure.sum(axis=1, keepdims=True) / 4, 4, axis=1)
+        items = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
+        users = np.array([[1, 0], [0, 1], [0, 1]])
+        expected = joint_exposure(exposure, target, users, items)
+        cells = report["slices"]["gender"]
+        of_values = np.mean([cells[value]["joint_exposure"]["value"] for value in ("F", "M")])
+        assert of_values == pytest.approx(expected["GG"].loss)
+        assert report["overall"]["joint_exposure"]["value"] == pytest.approx(expected["AG"].loss)
+
+    def test_what_was_listed_of_the_catalogue(self, report):
+        """Of f only a, of m both c and d; men were shown all three."""
+        shown = {
+            group: figures["catalogue_coverage"]
+            for group, figures in report["overall"]["groups"].items()
+        }
+        assert shown["f"] == {"items": 1, "of": 2, "share": 0.5}
+        assert shown["m"] == {"items": 2, "of": 2, "share": 1.0}
+        women = report["slices"]["gender"]["F"]["groups"]
+        assert women["m"]["catalogue_coverage"]["items"] == 1
+        assert women["unknown"]["catalogue_coverage"]["items"] == 0
 
     def test_targets_and_catalogue_shares_stand_at_the_top(self, report):
         assert report["groups"] == {
@@ -190,6 +216,7 @@ def test_groups_that_no_list_holds_have_no_share_where_nothing_has_one():
         "candidate_share": None,
         "exposure_share": None,
         "exposure_ratio": None,
+        "catalogue_coverage": {"items": 0, "of": 2, "share": 0},
     }
 
 
@@ -207,22 +234,24 @@ def test_lists_that_cannot_be_audited_are_refused(lists, message):
 
 
 class TestSuppression:
-    """Twenty users are enough, nineteen are not."""
+    """Twenty users are enough, nineteen are not; two such cells protect one another."""
 
     @pytest.fixture(scope="class")
     def report(self):
-        users = [f"u{i:02}" for i in range(39)]
+        users = [f"u{i:02}" for i in range(78)]
         config = small_config(
             slices=[{"column": "gender"}], audit={"ks": [2], "bootstrap_samples": 100}
         )
-        gender = pa.table({"user_id": users, "slice.gender": ["F"] * 20 + ["M"] * 19})
-        relevant = pa.table({"user_id": users[1:], "item_id": ["a"] * 38})
+        labels = ["F"] * 20 + ["M"] * 20 + ["X"] * 19 + ["unknown"] * 19
+        gender = pa.table({"user_id": users, "slice.gender": labels})
+        relevant = pa.table({"user_id": users[1:], "item_id": ["a"] * 77})
         lists = lists_of(**{user: ["a", "c"] for user in users})
         measured = measure(lists, CATALOGUE, gender, relevant, config, {})
         return audit(measured, config), compare(measured, measured, config)
 
     def test_small_cells_show_nothing_not_even_their_size(self, report):
-        assert [r["slices"]["gender"]["M"] for r in report] == [{"suppressed": True}] * 2
+        for value in ("X", "unknown"):
+            assert [r["slices"]["gender"][value] for r in report] == [{"suppressed": True}] * 2
 
     def test_quality_of_few_users_with_positives_is_withheld(self, report):
         """Of the 20 women 19 have a positive."""
@@ -234,8 +263,14 @@ class TestSuppression:
         assert compared["quality"]["ndcg@2"] == {"difference": None, "relative": None}
 
     def test_large_cells_are_shown(self, report):
-        assert report[0]["overall"]["users"] == 39
-        assert report[0]["overall"]["users_with_positives"] == 38
+        assert report[0]["overall"]["users"] == 78
+        assert report[0]["overall"]["users_with_positives"] == 77
+        assert report[0]["slices"]["gender"]["M"]["users_with_positives"] == 20
+
+    def test_differences_are_between_cells_that_are_shown(self, report):
+        gender = report[0]["disparities"]["slices"]["gender"]
+        assert set(gender["exposure_ratio[f]"]["by_group"]) == {"F", "M"}
+        assert {t["value"] for t in report[0]["tests"]["cells"]} == {"F", "M"}
 
 
 class TestCompare:

@@ -47,6 +47,8 @@ def audited(tmp_path, tables, files, config=None, positives=True, **options):
         pq.write_table(tables["relevant"], pairs)
     found = ListFiles.find(str(tmp_path / "lists" / "*.parquet"), config.seed)
     counts = audit_files(config, found, examples, tmp_path / "out", "log", pairs)
+    assert sum(kind["lists"] for kind in counts["served"]) == counts["audited"]
+    counts = {name: counts[name] for name in ("read", "audited", "dead")}
     return counts, json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
 
 
@@ -369,6 +371,24 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
             covered[unit] += low <= truth <= high
     assert 0.93 <= covered["user"] / rounds <= 0.97
     assert covered["list"] / rounds < 0.9
+
+
+def test_notes_of_parts_add_up_to_those_of_all():
+    """The users of the sample have all their lists, however the lists were divided."""
+    tables, lists = small_tables()
+    config = small_config(audit={"ks": [10], "test_users": 7, "bootstrap_samples": 100})
+    meter = Meter.of(tables["catalogue"], tables["users"], None, config, 20)
+    lists = with_origin(lists, 0, np.arange(len(lists)))
+    whole = meter.measure(lists)[0].notes
+    parts = [meter.measure(lists.slice(start, 13))[0] for start in range(0, len(lists), 13)]
+    total = meter.empty()
+    for part in reversed(parts):
+        total += part
+    assert len(total.notes.sample.users) == 7
+    np.testing.assert_array_equal(total.notes.sample.users, whole.sample.users)
+    np.testing.assert_allclose(total.notes.sample.sums, whole.sample.sums)
+    np.testing.assert_array_equal(total.notes.shown, whole.shown)
+    assert total.notes.served == whole.served == {("plain", "1"): 180}
 
 
 def random_hashes(rng, number):

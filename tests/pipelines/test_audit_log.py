@@ -108,7 +108,13 @@ def logged(tmp_path):
 def test_the_audit_of_a_log_is_that_of_the_same_lists_with_ids(logged):
     """Also across a change of the salt: a user of two days is one user, resampled as one."""
     (counts, report, _), (expected_counts, expected, _) = map(logged.audit, ("log", "raw"))
-    assert counts.pop("log") == {"processes": 1, "missing": 0, "periods_without_salt": []}
+    assert counts.pop("log") == {
+        "processes": 1,
+        "missing": 0,
+        "periods_without_salt": [],
+        "clock": {"backwards": 0, "ahead": 0, "without_time": 0},
+        "without_arm": None,
+    }
     assert counts == expected_counts
     assert expected["overall"]["users"] == 300
     assert set(expected["slices"]["gender"]) == {"F", "M", "unknown"}

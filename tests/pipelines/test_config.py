@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fairness_losses.errors import InvalidInputError
 from pipelines.config import RunConfig, fingerprint
-from pipelines.config_file import load_config
+from pipelines.config_file import load_config, load_settings
+from pipelines.simulation.config import SimulationConfig
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -37,9 +38,30 @@ def _refusal(folder: pathlib.Path, content: object) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted({*CONFIGS.glob("*.yaml")} - {CONFIGS / "simulation.yaml"}), ids=lambda p: p.stem
+)
 def test_the_ready_configurations_are_valid(path):
     assert load_config(path).groups is not None
+
+
+def test_the_ready_simulation_is_valid():
+    config = load_settings(CONFIGS / "simulation.yaml", SimulationConfig)
+    assert [arm.policy.kind for arm in config.arms.values()] == [
+        "relevance",
+        "relevance",
+        "quota",
+        "steered",
+    ]
+
+
+def test_a_wrong_key_under_a_name_of_ones_own_is_told_with_the_known_ones(tmp_path):
+    path = _write(tmp_path, {"name": "Loop", "arms": {"mine": {"policy": {"knd": "quota"}}}})
+    with pytest.raises(InvalidInputError) as caught:
+        load_settings(path, SimulationConfig)
+    assert str(caught.value) == (
+        f"{path}: `arms.mine.policy.knd` is not a known key; did you mean `kind`?"
+    )
 
 
 def test_everything_but_the_name_and_the_data_has_a_default(tmp_path):
@@ -299,7 +321,7 @@ def test_a_binary_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n"])
 def test_yaml_that_is_no_mapping_is_refused(tmp_path, text):
-    assert _refusal(tmp_path, text) == "should be a YAML mapping with the keys of a run."
+    assert _refusal(tmp_path, text) == "should be a YAML mapping of keys to values."
 
 
 FILES = {

@@ -73,6 +73,31 @@ def test_an_audit_of_lists_is_skipped_until_a_file_comes(run):
     assert json.loads(report.read_text())["overall"]["users"] == 60
 
 
+def test_an_audit_of_lists_has_a_page_and_a_trend(run):
+    """Its report is that of a run with one model; where the lists lie is not told."""
+    folder, lists = run
+    arrive(folder, "1", lists)
+    first = CliRunner().invoke(cli.app, command("audit-lists", folder, "--name", "monday"))
+    assert first.exit_code == 0, first.output
+    monday = folder / "run" / "audits" / "monday"
+    assert "audits/monday/report/report.html" in first.output.replace("\n", "")
+    report = json.loads((monday / "report" / "report.json").read_text())
+    (audited,) = report["runs"]
+    assert audited["overall"] == json.loads((monday / "report.json").read_text())["overall"]
+    assert report["counts"] == json.loads((monday / "counts.json").read_text())
+    page = (monday / "report" / "report.html").read_text(encoding="utf-8")
+    assert "60</span> lists read" in page
+    assert 'id="trend"' not in page
+    assert str(folder) not in page + json.dumps(report)
+
+    earlier = {"previous": ["run/audits/monday/report/report.json"], "release": "now"}
+    (folder / "run.yaml").write_text(yaml.safe_dump({**SETTINGS, "report": earlier}))
+    second = CliRunner().invoke(cli.app, command("audit-lists", folder, "--name", "tuesday"))
+    assert second.exit_code == 0, second.output
+    tuesday = folder / "run" / "audits" / "tuesday" / "report" / "report.html"
+    assert '<th scope="row">monday</th>' in tuesday.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["../examples", "", "..", ".", ".hidden", "a/b", "monday/", "/a"])
 def test_a_name_that_is_another_folder_is_refused(run, name):
     """The folder is replaced: that of the examples, or of all audits, should never be."""

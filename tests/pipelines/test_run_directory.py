@@ -285,3 +285,15 @@ def test_files_have_another_fingerprint_once_they_are_changed_and_the_same_in_an
     assert files_fingerprint([a, b]) != before
     with pytest.raises(InvalidInputError, match="there is no such file"):
         files_fingerprint([tmp_path / "c"])
+
+
+def test_a_stage_is_fresh_until_something_it_comes_from_is_made_anew(tmp_path):
+    directory = RunDirectory(tmp_path)
+    assert not directory.is_fresh("c")
+    record = directory.build("a", 1, {}, lambda out: {})
+    between = directory.build("b", 1, {"a": record.fingerprint}, lambda out: {})
+    directory.build("c", 1, {"b": between.fingerprint}, lambda out: {})
+    assert directory.is_fresh("c")
+    directory.build("a", 2, {}, lambda out: {})
+    assert not directory.is_fresh("c")
+    assert directory.is_fresh("a")

@@ -29,7 +29,8 @@ def config() -> RunConfig:
             "data": {"dataset": "synthetic"},
             "groups": {"columns": ["group"]},
             "slices": [{"column": "gender"}],
-            "audit": {"ks": [2], "min_users": 1},
+            # At this level one user is enough for an alert.
+            "audit": {"ks": [2], "min_users": 1, "confidence": 0.5},
             "monitoring": {
                 "window": 60,
                 "max_delay": 10,

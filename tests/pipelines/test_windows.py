@@ -34,7 +34,8 @@ def config(**monitoring) -> RunConfig:
             "data": {"dataset": "synthetic"},
             "groups": {"columns": ["group"]},
             "slices": [{"column": "gender"}],
-            "audit": {"ks": [2], "min_users": 1},
+            # At this level one user is enough for an alert.
+            "audit": {"ks": [2], "min_users": 1, "confidence": 0.5},
             "monitoring": {
                 "window": WINDOW,
                 "allowed_lateness": LATENESS,
@@ -279,7 +280,10 @@ def test_an_alert_is_raised_and_resolved():
         ("resolved", False, "02", "overall", ""),
     ]
     raised = found[ALERTS][0]
-    assert raised["exposure_ratio"] == {"value": 2.0, "low": 2.0, "high": 2.0, "count": 2}
+    # Twice a share of 1, of one user: Wilson's lower end is 1 / (1 + z²), z = 0.6745 at 50 %.
+    low = pytest.approx(2 / (1 + 0.6744898**2))
+    ratio = {"value": 2.0, "low": low, "high": 2.0, "count": 2, "method": "wilson"}
+    assert raised["exposure_ratio"] == ratio
     assert raised["band"] == [0.8, 1.25]
     assert raised["window"]["end"] == "1970-01-01T00:01:00+00:00"
 

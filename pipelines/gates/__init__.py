@@ -1,0 +1,1 @@
+"""Gates: what the figures of a report have to be, for CI and for promotion."""
