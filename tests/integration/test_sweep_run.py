@@ -88,7 +88,7 @@ def test_a_tuned_bonus_meets_its_ratio_in_every_slice_it_is_tuned_for(folder, sw
             if "groups" in cell
         }
         assert met == {value: pytest.approx(ratio, abs=0.03) for value in met}
-        # A cell may be withheld for the sake of a small one beside it; its bonus is found all the same.
+        # A cell may be withheld for a small one beside it; its bonus is found all the same.
         assert "woman" in met
         assert set(result["bonuses"]) == {"man", "woman"}
 
