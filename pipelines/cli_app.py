@@ -11,6 +11,9 @@ from rich.console import Console
 from pipelines.config_file import load_config
 from pipelines.run import Run
 
+EXPORTS_PANEL, EXPERIMENTS_PANEL = "Exported models", "Experiments"
+"""Headings of the help that commands of several modules stand under."""
+
 app = typer.Typer(
     name="fairtowers",
     help=(

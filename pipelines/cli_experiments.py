@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.cli_app import app, console, wide_console
+from pipelines.cli_app import EXPERIMENTS_PANEL, app, console, wide_console
 from pipelines.config_file import load_settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ experiment = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-app.add_typer(experiment, name="experiment", rich_help_panel="Experiments")
+app.add_typer(experiment, name="experiment", rich_help_panel=EXPERIMENTS_PANEL)
 
 Definition = Annotated[
     pathlib.Path,

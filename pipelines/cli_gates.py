@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.cli_app import Config, app, wide_console
+from pipelines.cli_app import EXPORTS_PANEL, Config, app, wide_console
 from pipelines.config_file import load_config
 from pipelines.gates.config import GatesConfig
 from pipelines.gates.evaluate import PASSED, VERDICT, check_verdict, evaluate, read_report
@@ -20,7 +20,7 @@ from pipelines.gates.lookup import Place
 from serving.whole_files import write_json
 
 
-@app.command()
+@app.command(rich_help_panel=EXPORTS_PANEL)
 def gate(
     report: Annotated[
         pathlib.Path, typer.Argument(help="`report.json` of a run, or of `audit-lists`.")

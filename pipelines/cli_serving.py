@@ -10,13 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from fairness_losses.errors import InvalidInputError
-from pipelines.cli_app import app, console
+from pipelines.cli_app import EXPORTS_PANEL, app, console
 from pipelines.gates.promotion import promotable
 
 if TYPE_CHECKING:
     from serving.versions import Versions
 
-_PANEL = "Exported models"
 
 ModelDir = Annotated[
     pathlib.Path,
@@ -38,7 +37,7 @@ Timeout = Annotated[
 ]
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=EXPORTS_PANEL)
 def promote(
     model: ModelDir,
     version: Annotated[
@@ -82,7 +81,7 @@ def promote(
     _print_versions(versions)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=EXPORTS_PANEL)
 def rollback(model: ModelDir, server: Servers = None, timeout: Timeout = 300.0) -> None:
     """Points `stable` to the version that it pointed to before."""
     from serving import promotion
@@ -93,7 +92,7 @@ def rollback(model: ModelDir, server: Servers = None, timeout: Timeout = 300.0) 
     _print_versions(versions)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=EXPORTS_PANEL)
 def versions(model: ModelDir) -> None:
     """Lists the versions of a model: where the labels point, and what is loaded."""
     from serving.versions import Versions
@@ -111,7 +110,7 @@ def _print_versions(found: Versions) -> None:
     console.print(table)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=EXPORTS_PANEL)
 def serve(
     models: Annotated[
         pathlib.Path,

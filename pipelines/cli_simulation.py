@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines.cli_app import Config, Force, Out, app, console, wide_console
+from pipelines.cli_app import EXPERIMENTS_PANEL, Config, Force, Out, app, console, wide_console
 
 _FIGURES = {
     "utility": "clicks per list",
@@ -18,7 +18,7 @@ _FIGURES = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel=EXPERIMENTS_PANEL)
 def simulate(config: Config, out: Out, force: Force = False) -> None:
     """Shows what regularizers and policies do over time, on a marketplace whose truth is known.
 
