@@ -49,6 +49,7 @@ BATCH = 64
 NUM_TRIED = 1000
 NUM_TIMED = 1000
 ROUNDS = 5
+MOST_SEARCHED = 2000
 
 Single = Callable[[np.ndarray], np.ndarray]
 """A query `[dim]` to the rows of its list."""
@@ -144,7 +145,14 @@ def _hnswlib(vectors: np.ndarray) -> Tunable:
     index.init_index(len(vectors), ef_construction=200, M=16, random_seed=0)
     index.add_items(vectors)
     index.set_num_threads(1)
-    return lambda query: index.knn_query(query, K)[0][0], {"ef": index.set_ef}
+
+    def search(query: np.ndarray) -> np.ndarray:
+        try:
+            return index.knn_query(query, K)[0][0]
+        except RuntimeError:  # It has found fewer than K.
+            return np.zeros(0, np.int64)
+
+    return search, {"ef": index.set_ef}
 
 
 def _faiss(vectors: np.ndarray) -> Tunable:
@@ -175,7 +183,9 @@ def _reach(
         set_value(value)
         if _recall(search, queries, exact) >= target:
             return f"{name} {value}"
-        value = max(value + 1, round(value * 1.1))
+        if value >= MOST_SEARCHED:
+            return f"{name} {value}, which misses the recall"
+        value = min(max(value + 1, round(value * 1.1)), MOST_SEARCHED)
 
 
 def _recall(search: Single, queries: np.ndarray, exact: np.ndarray) -> float:
